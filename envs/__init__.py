@@ -1,0 +1,1 @@
+"""Workloads on markets as Gymnasium environments and one batched VecEnv."""

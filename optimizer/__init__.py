@@ -1,0 +1,1 @@
+"""The product: billing, market collection, recommendations, controller, command line."""

@@ -1,0 +1,1 @@
+"""The world: markets, workloads, exact dynamics, clairvoyant optimum, replay, synthetic markets."""

@@ -1,0 +1,21 @@
+"""Deadline jobs: the exact dynamics, what a policy sees, replay and the clairvoyant optimum."""
+
+from simulator.deadline.batch import DeadlineBatch, MarketStack, window_starts
+from simulator.deadline.job import DeadlineJob
+from simulator.deadline.observation import (
+    FIRST_SPOT,
+    IDLE,
+    ON_DEMAND,
+    DeadlineObservation,
+)
+
+__all__ = [
+    "FIRST_SPOT",
+    "IDLE",
+    "ON_DEMAND",
+    "DeadlineBatch",
+    "DeadlineJob",
+    "DeadlineObservation",
+    "MarketStack",
+    "window_starts",
+]

@@ -1,0 +1,315 @@
+"""N deadline jobs in lock-step over recorded markets: the world that replay and environments share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from simulator.deadline.job import DeadlineJob
+from simulator.deadline.kernel import advance, look
+from simulator.deadline.observation import (
+    BoolArray,
+    DeadlineObservation,
+    FloatArray,
+    IntArray,
+)
+from simulator.errors import InputError
+from simulator.market import Market, ticks_for
+
+LAUNCHES, INTERRUPTIONS, FAILED_LAUNCHES, IDLE_TICKS, ON_DEMAND_TICKS, SPOT_TICKS = (
+    range(6)
+)
+"""Columns of `DeadlineBatch.counts`."""
+
+
+@dataclass(frozen=True, eq=False)
+class MarketStack:
+    """M markets with the same number of pools P and the same tick, padded to one length T.
+
+    On-demand capacity is bought where it is cheapest: `on_demand_price` is the minimum over
+    the pools of a market.
+
+    Attributes:
+        tick_seconds: Seconds per tick.
+        capacity: (M, P, T) int32 instances.
+        spot_price: (M, P, T) USD per instance-hour.
+        on_demand_price: (M, T) USD per instance-hour.
+        ticks: (M,) length of each market before padding.
+    """
+
+    tick_seconds: int
+    capacity: NDArray[np.int32]
+    spot_price: FloatArray
+    on_demand_price: FloatArray
+    ticks: IntArray
+
+    @classmethod
+    def of(cls, markets: Sequence[Market]) -> MarketStack:
+        """Stack markets.
+
+        Raises:
+            InputError: They differ in tick or in number of pools, or there is none.
+        """
+        if not markets:
+            raise InputError("no market given; at least one is needed")
+        if len({market.tick_seconds for market in markets}) > 1:
+            ticks = sorted({market.tick_seconds for market in markets})
+            raise InputError(
+                f"markets have different ticks ({ticks} s); build them with one --tick-seconds"
+            )
+        if len({len(market.pools) for market in markets}) > 1:
+            raise InputError(
+                "markets have different numbers of pools; stack those with equally many"
+            )
+        longest = max(market.ticks for market in markets)
+
+        def padded(
+            array: NDArray[np.float64] | NDArray[np.int32],
+        ) -> NDArray[np.float64]:
+            return np.pad(
+                array, [(0, 0)] * (array.ndim - 1) + [(0, longest - array.shape[-1])]
+            )
+
+        return cls(
+            markets[0].tick_seconds,
+            np.stack([padded(market.spot_capacity) for market in markets]).astype(
+                np.int32
+            ),
+            np.stack([padded(market.spot_price) for market in markets]),
+            np.stack(
+                [padded(market.on_demand_price.min(axis=0)) for market in markets]
+            ),
+            np.array([market.ticks for market in markets], dtype=np.int64),
+        )
+
+    @property
+    def pools(self) -> int:
+        """Number of pools P."""
+        return int(self.capacity.shape[1])
+
+
+class DeadlineBatch:
+    """State of N jobs. Jobs may be replaced one by one (`assign`), which is how environments reset.
+
+    Every state array is (N,) and public: `work_left`, `unsaved`, `pending` in seconds, `placement`,
+    `tick` (ticks elapsed), `cost` in USD, `done`, `missed`; `counts` is (N, 6), see the constants.
+    """
+
+    def __init__(self, stack: MarketStack, size: int) -> None:
+        """Make room for `size` jobs; each must be given with `assign` before the first step."""
+        self.stack = stack
+        self.size = size
+        self.market = np.zeros(size, np.int64)
+        self.start = np.zeros(size, np.int64)
+        self.nodes = np.ones(size, np.int64)
+        self.work_total = np.zeros(size)
+        self.deadline = np.zeros(size)
+        self.restart_overhead = np.zeros(size)
+        self.checkpoint_interval = np.zeros(size)
+        self.spot_scale = np.ones(size)
+        self.on_demand_scale = np.ones(size)
+        self.tick = np.zeros(size, np.int64)
+        self.work_left = np.zeros(size)
+        self.unsaved = np.zeros(size)
+        self.placement = np.zeros(size, np.int64)
+        self.pending = np.zeros(size)
+        self.cost = np.zeros(size)
+        self.counts = np.zeros((size, 6), np.int32)
+        self.done: BoolArray = np.ones(size, np.bool_)
+        self.missed: BoolArray = np.zeros(size, np.bool_)
+        self._tick_cost = np.zeros(size)
+        self._available: BoolArray = np.zeros((size, stack.pools), np.bool_)
+        self._spot_price = np.zeros((size, stack.pools))
+        self._on_demand_price = np.zeros(size)
+
+    @classmethod
+    def of(
+        cls, stack: MarketStack, job: DeadlineJob, market: ArrayLike, start: ArrayLike
+    ) -> DeadlineBatch:
+        """The same job begun in several markets and at several ticks.
+
+        Args:
+            stack: The markets.
+            job: The job.
+            market: (N,) index into the stack.
+            start: (N,) tick at which the job begins.
+
+        Raises:
+            InputError: A window reaches beyond its market.
+        """
+        starts = np.atleast_1d(np.asarray(start, np.int64))
+        batch = cls(stack, len(starts))
+        batch.assign(
+            np.arange(len(starts)),
+            market=market,
+            start=starts,
+            work=job.work_seconds,
+            deadline=job.deadline_seconds,
+            restart_overhead=job.restart_overhead_seconds,
+            checkpoint_interval=job.checkpoint_interval_seconds,
+            nodes=job.nodes,
+        )
+        return batch
+
+    def assign(
+        self,
+        which: IntArray,
+        *,
+        market: ArrayLike,
+        start: ArrayLike,
+        work: ArrayLike,
+        deadline: ArrayLike,
+        restart_overhead: ArrayLike,
+        checkpoint_interval: ArrayLike = 0.0,
+        nodes: ArrayLike = 1,
+        spot_scale: ArrayLike = 1.0,
+        on_demand_scale: ArrayLike = 1.0,
+    ) -> None:
+        """Begin new jobs in rows `which`; arguments are scalars or one value per row.
+
+        Seconds for `work`, `deadline`, `restart_overhead`, `checkpoint_interval`. The scales
+        multiply the market's prices (1.0 = as recorded).
+
+        Raises:
+            InputError: A window reaches beyond its market, or a job is infeasible.
+        """
+        self.market[which] = market
+        self.start[which] = start
+        self.work_total[which] = work
+        self.deadline[which] = deadline
+        self.restart_overhead[which] = restart_overhead
+        self.checkpoint_interval[which] = checkpoint_interval
+        self.nodes[which] = nodes
+        self.spot_scale[which] = spot_scale
+        self.on_demand_scale[which] = on_demand_scale
+        needed = np.ceil(self.deadline[which] / self.stack.tick_seconds - 1e-9).astype(
+            np.int64
+        )
+        beyond = self.start[which] + needed > self.stack.ticks[self.market[which]]
+        if beyond.any() or (self.start[which] < 0).any():
+            row = int(np.argmax(beyond))
+            raise InputError(
+                f"a window of {needed[row]} ticks from tick {self.start[which][row]} does not fit a market of "
+                f"{self.stack.ticks[self.market[which]][row]} ticks"
+            )
+        slack = self.deadline[which] - self.work_total[which]
+        if (slack < self.restart_overhead[which]).any():
+            raise InputError(
+                "infeasible job: the slack is less than one restart overhead"
+            )
+        self.work_left[which] = self.work_total[which]
+        for array in (
+            self.tick,
+            self.unsaved,
+            self.placement,
+            self.pending,
+            self.cost,
+            self.counts,
+        ):
+            array[which] = 0
+        self.done[which] = False
+        self.missed[which] = False
+        self._look()
+
+    def observe(self) -> DeadlineObservation:
+        """What a policy may see now. The arrays are the caller's own; rows of finished jobs are stale."""
+        return DeadlineObservation(
+            tick_seconds=float(self.stack.tick_seconds),
+            work_left=self.work_left.copy(),
+            time_left=self.deadline - self.tick * float(self.stack.tick_seconds),
+            work_total=self.work_total.copy(),
+            time_total=self.deadline.copy(),
+            placement=self.placement.copy(),
+            pending_overhead=self.pending.copy(),
+            unsaved_work=self.unsaved.copy(),
+            restart_overhead=self.restart_overhead.copy(),
+            checkpoint_interval=self.checkpoint_interval.copy(),
+            spot_available=self._available.copy(),
+            spot_price=self._spot_price.copy(),
+            on_demand_price=self._on_demand_price.copy(),
+        )
+
+    def step(self, action: IntArray) -> FloatArray:
+        """Run one tick.
+
+        Args:
+            action: (N,) `IDLE`, `ON_DEMAND` or `FIRST_SPOT + p`. Asking for a pool that has no
+                capacity is a failed launch and leaves the job idle. Ignored for finished jobs.
+
+        Returns:
+            (N,) USD billed in this tick; overwritten by the next call.
+
+        Raises:
+            InputError: An action is not one of the P + 2.
+        """
+        if ((action < 0) | (action >= self.stack.pools + 2))[~self.done].any():
+            raise InputError(
+                f"an action is out of range; accepted: 0 to {self.stack.pools + 1}"
+            )
+        advance(
+            float(self.stack.tick_seconds),
+            self.stack.capacity,
+            self.stack.spot_price,
+            self.stack.on_demand_price,
+            self.market,
+            self.start,
+            self.nodes,
+            self.deadline,
+            self.restart_overhead,
+            self.checkpoint_interval,
+            self.spot_scale,
+            self.on_demand_scale,
+            action,
+            self.tick,
+            self.work_left,
+            self.unsaved,
+            self.placement,
+            self.pending,
+            self.cost,
+            self.counts,
+            self.done,
+            self.missed,
+            self._tick_cost,
+        )
+        self._look()
+        return self._tick_cost
+
+    def _look(self) -> None:
+        look(
+            self.stack.capacity,
+            self.stack.spot_price,
+            self.stack.on_demand_price,
+            self.market,
+            self.start,
+            self.nodes,
+            self.spot_scale,
+            self.on_demand_scale,
+            self.tick,
+            self.done,
+            self._available,
+            self._spot_price,
+            self._on_demand_price,
+        )
+
+
+def window_starts(
+    market: Market, job: DeadlineJob, stride: int, first: int = 0
+) -> IntArray:
+    """Starts of the windows first, first + stride, ... in which the job fits the market.
+
+    Raises:
+        InputError: Not even one window fits, or the stride is not positive.
+    """
+    if stride < 1:
+        raise InputError(f"window stride of {stride} ticks; accepted: 1 or more")
+    needed = ticks_for(job.deadline_seconds, market.tick_seconds)
+    starts = np.arange(first, market.ticks - needed + 1, stride, dtype=np.int64)
+    if not len(starts):
+        raise InputError(
+            f"a window of {needed} ticks ({job.deadline_seconds / 3600:g} h) is longer than the market "
+            f"({market.ticks} ticks, {market.ticks * market.tick_seconds / 3600:g} h)"
+        )
+    return starts

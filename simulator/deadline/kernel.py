@@ -1,0 +1,125 @@
+"""The exact dynamics of deadline jobs, compiled. One kernel serves env, replay and simulated cloud."""
+
+# ruff: noqa: PLR0913 -- a struct-of-arrays kernel takes one argument per array
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+F8 = NDArray[np.float64]
+I8 = NDArray[np.int64]
+I4 = NDArray[np.int32]
+B1 = NDArray[np.bool_]
+
+EPSILON_SECONDS = 1e-6
+"""Work or time below this is none: sums of whole and binary-exact seconds stay far inside it."""
+
+
+@njit(cache=True, nogil=True)
+def advance(
+    tick_seconds: float,
+    capacity: NDArray[np.int32],  # (M, P, T)
+    spot_price: F8,  # (M, P, T)
+    on_demand_price: F8,  # (M, T)
+    market: I8,
+    start: I8,
+    nodes: I8,
+    deadline: F8,
+    restart_overhead: F8,
+    checkpoint_interval: F8,
+    spot_scale: F8,
+    on_demand_scale: F8,
+    action: I8,
+    tick: I8,
+    work_left: F8,
+    unsaved: F8,
+    placement: I8,
+    pending: F8,
+    cost: F8,
+    counts: I4,  # (N, 6): launches, interruptions, failed launches, idle, on-demand, spot ticks
+    done: B1,
+    missed: B1,
+    tick_cost: F8,
+) -> None:
+    """Run one tick of every job that is not done, then begin its next tick (interruptions).
+
+    Arrays without a shape are (N,). State arrays are changed in place; `tick_cost` gets the USD
+    billed in this tick. An action for a pool without capacity is a failed launch: the job is idle.
+    """
+    for i in range(action.shape[0]):
+        tick_cost[i] = 0.0
+        if done[i]:
+            continue
+        m = market[i]
+        t = start[i] + tick[i]
+        choice = action[i]
+        if choice >= 2 and capacity[m, choice - 2, t] < nodes[i]:
+            counts[i, 2] += 1
+            choice = 0
+        if choice == 0:
+            counts[i, 3] += 1
+            pending[i] = 0.0
+            unsaved[i] = 0.0
+        else:
+            if choice != placement[i]:
+                counts[i, 0] += 1
+                pending[i] = restart_overhead[i]
+                unsaved[i] = 0.0
+            if choice == 1:
+                counts[i, 4] += 1
+                price = on_demand_price[m, t] * on_demand_scale[i]
+            else:
+                counts[i, 5] += 1
+                price = spot_price[m, choice - 2, t] * spot_scale[i]
+            tick_cost[i] = price * nodes[i] * tick_seconds / 3600.0
+            cost[i] += tick_cost[i]
+            span = min(tick_seconds, deadline[i] - tick[i] * tick_seconds)
+            productive = max(span - pending[i], 0.0)
+            pending[i] = max(pending[i] - tick_seconds, 0.0)
+            work_left[i] -= productive
+            if checkpoint_interval[i] > 0.0:
+                unsaved[i] = (unsaved[i] + productive) % checkpoint_interval[i]
+        placement[i] = choice
+        tick[i] += 1
+        if work_left[i] <= EPSILON_SECONDS:
+            work_left[i] = 0.0
+            done[i] = True
+        elif tick[i] * tick_seconds >= deadline[i] - EPSILON_SECONDS:
+            done[i] = True
+            missed[i] = True
+        elif choice >= 2 and capacity[m, choice - 2, t + 1] < nodes[i]:
+            counts[i, 1] += 1
+            placement[i] = 0
+            pending[i] = 0.0
+            work_left[i] += unsaved[i]
+            unsaved[i] = 0.0
+
+
+@njit(cache=True, nogil=True)
+def look(
+    capacity: NDArray[np.int32],
+    spot_price: F8,
+    on_demand_price: F8,
+    market: I8,
+    start: I8,
+    nodes: I8,
+    spot_scale: F8,
+    on_demand_scale: F8,
+    tick: I8,
+    done: B1,
+    available_out: B1,  # (N, P)
+    spot_out: F8,  # (N, P)
+    on_demand_out: F8,
+) -> None:
+    """Write what the market offers each job now; a finished job keeps the last thing it saw."""
+    for i in range(tick.shape[0]):
+        if done[i]:
+            continue
+        m = market[i]
+        t = start[i] + tick[i]
+        for p in range(available_out.shape[1]):
+            available_out[i, p] = capacity[m, p, t] >= nodes[i]
+            spot_out[i, p] = spot_price[m, p, t] * spot_scale[i] * nodes[i]
+        on_demand_out[i] = on_demand_price[m, t] * on_demand_scale[i] * nodes[i]

@@ -1,0 +1,76 @@
+"""What a policy is shown of deadline jobs: only what a controller could know at that moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+IDLE = 0
+"""Placement and action: nothing runs."""
+ON_DEMAND = 1
+"""Placement and action: the job runs on on-demand capacity."""
+FIRST_SPOT = 2
+"""Placement and action of spot pool p is `FIRST_SPOT + p`."""
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class DeadlineObservation:
+    """N deadline jobs over P pools at the start of a tick, after interruptions took effect.
+
+    Attributes:
+        tick_seconds: Length of the tick that is being decided.
+        work_left: (N,) seconds of productive time still needed.
+        time_left: (N,) seconds until the deadline.
+        work_total: (N,) seconds of work of the whole job.
+        time_total: (N,) seconds from the job's start to its deadline.
+        placement: (N,) `IDLE`, `ON_DEMAND` or `FIRST_SPOT + p`; an interrupted job is `IDLE`.
+        pending_overhead: (N,) seconds the present instance still needs before it is useful.
+        unsaved_work: (N,) seconds of work an interruption would lose now.
+        restart_overhead: (N,) seconds a launch costs.
+        checkpoint_interval: (N,) seconds of work between checkpoints, 0 = nothing is lost.
+        spot_available: (N, P) whether pool p can hold the whole job now.
+        spot_price: (N, P) USD per hour for the whole job.
+        on_demand_price: (N,) USD per hour for the whole job.
+    """
+
+    tick_seconds: float
+    work_left: FloatArray
+    time_left: FloatArray
+    work_total: FloatArray
+    time_total: FloatArray
+    placement: IntArray
+    pending_overhead: FloatArray
+    unsaved_work: FloatArray
+    restart_overhead: FloatArray
+    checkpoint_interval: FloatArray
+    spot_available: BoolArray
+    spot_price: FloatArray
+    on_demand_price: FloatArray
+
+    @property
+    def jobs(self) -> int:
+        """Number of jobs N."""
+        return int(self.work_left.shape[0])
+
+    @property
+    def pools(self) -> int:
+        """Number of pools P."""
+        return int(self.spot_available.shape[1])
+
+    @property
+    def slack(self) -> FloatArray:
+        """(N,) seconds: time left minus work left."""
+        return self.time_left - self.work_left
+
+    @property
+    def ticks_elapsed(self) -> IntArray:
+        """(N,) whole ticks since each job began; 0 means that the job has just begun."""
+        return np.rint((self.time_total - self.time_left) / self.tick_seconds).astype(
+            np.int64
+        )

@@ -1,0 +1,1 @@
+"""How deciders are made and judged: training, tracking, evaluation, promotion."""
