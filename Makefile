@@ -1,0 +1,41 @@
+# Every target works as the first command after a clone: it creates .venv and installs what it needs, once.
+# PYTHON=/path/to/python chooses the interpreter (3.11 or newer); otherwise the first suitable one is taken.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+SOURCES := simulator policies envs training optimizer tests benchmarks $(wildcard examples)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow-tests lint bench champion clean
+
+help:  ## show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "spotwise needs Python 3.11 or newer: make PYTHON=/path/to/python" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+demo: $(STAMP)  ## the whole loop on embedded data; ends with demo-report/report.html
+	$(BIN)/spotwise demo --out demo-report
+
+test: $(STAMP)  ## the tests, without the heavy ones
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+slow-tests: $(STAMP)  ## the heavy tests
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict $(SOURCES)
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## speed; prints one JSON object
+	@$(BIN)/python benchmarks/run.py
+
+clean:  ## remove caches, build products and what the demo wrote; keeps .venv
+	rm -rf dist build demo-report .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
