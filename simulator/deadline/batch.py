@@ -19,9 +19,7 @@ from simulator.deadline.observation import (
 from simulator.errors import InputError
 from simulator.market import Market, ticks_for
 
-LAUNCHES, INTERRUPTIONS, FAILED_LAUNCHES, IDLE_TICKS, ON_DEMAND_TICKS, SPOT_TICKS = (
-    range(6)
-)
+LAUNCHES, INTERRUPTIONS, FAILED_LAUNCHES, IDLE_TICKS, ON_DEMAND_TICKS, SPOT_TICKS = range(6)
 """Columns of `DeadlineBatch.counts`."""
 
 
@@ -57,31 +55,21 @@ class MarketStack:
             raise InputError("no market given; at least one is needed")
         if len({market.tick_seconds for market in markets}) > 1:
             ticks = sorted({market.tick_seconds for market in markets})
-            raise InputError(
-                f"markets have different ticks ({ticks} s); build them with one --tick-seconds"
-            )
+            raise InputError(f"markets have different ticks ({ticks} s); build them with one --tick-seconds")
         if len({len(market.pools) for market in markets}) > 1:
-            raise InputError(
-                "markets have different numbers of pools; stack those with equally many"
-            )
+            raise InputError("markets have different numbers of pools; stack those with equally many")
         longest = max(market.ticks for market in markets)
 
         def padded(
             array: NDArray[np.float64] | NDArray[np.int32],
         ) -> NDArray[np.float64]:
-            return np.pad(
-                array, [(0, 0)] * (array.ndim - 1) + [(0, longest - array.shape[-1])]
-            )
+            return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, longest - array.shape[-1])])
 
         return cls(
             markets[0].tick_seconds,
-            np.stack([padded(market.spot_capacity) for market in markets]).astype(
-                np.int32
-            ),
+            np.stack([padded(market.spot_capacity) for market in markets]).astype(np.int32),
             np.stack([padded(market.spot_price) for market in markets]),
-            np.stack(
-                [padded(market.on_demand_price.min(axis=0)) for market in markets]
-            ),
+            np.stack([padded(market.on_demand_price.min(axis=0)) for market in markets]),
             np.array([market.ticks for market in markets], dtype=np.int64),
         )
 
@@ -126,9 +114,7 @@ class DeadlineBatch:
         self._on_demand_price = np.zeros(size)
 
     @classmethod
-    def of(
-        cls, stack: MarketStack, job: DeadlineJob, market: ArrayLike, start: ArrayLike
-    ) -> DeadlineBatch:
+    def of(cls, stack: MarketStack, job: DeadlineJob, market: ArrayLike, start: ArrayLike) -> DeadlineBatch:
         """The same job begun in several markets and at several ticks.
 
         Args:
@@ -185,21 +171,17 @@ class DeadlineBatch:
         self.nodes[which] = nodes
         self.spot_scale[which] = spot_scale
         self.on_demand_scale[which] = on_demand_scale
-        needed = np.ceil(self.deadline[which] / self.stack.tick_seconds - 1e-9).astype(
-            np.int64
-        )
+        needed = np.ceil(self.deadline[which] / self.stack.tick_seconds - 1e-9).astype(np.int64)
         beyond = self.start[which] + needed > self.stack.ticks[self.market[which]]
         if beyond.any() or (self.start[which] < 0).any():
             row = int(np.argmax(beyond))
             raise InputError(
-                f"a window of {needed[row]} ticks from tick {self.start[which][row]} does not fit a market of "
-                f"{self.stack.ticks[self.market[which]][row]} ticks"
+                f"a window of {needed[row]} ticks from tick {self.start[which][row]} does not fit "
+                f"a market of {self.stack.ticks[self.market[which]][row]} ticks"
             )
         slack = self.deadline[which] - self.work_total[which]
         if (slack < self.restart_overhead[which]).any():
-            raise InputError(
-                "infeasible job: the slack is less than one restart overhead"
-            )
+            raise InputError("infeasible job: the slack is less than one restart overhead")
         self.work_left[which] = self.work_total[which]
         for array in (
             self.tick,
@@ -246,9 +228,7 @@ class DeadlineBatch:
             InputError: An action is not one of the P + 2.
         """
         if ((action < 0) | (action >= self.stack.pools + 2))[~self.done].any():
-            raise InputError(
-                f"an action is out of range; accepted: 0 to {self.stack.pools + 1}"
-            )
+            raise InputError(f"an action is out of range; accepted: 0 to {self.stack.pools + 1}")
         advance(
             float(self.stack.tick_seconds),
             self.stack.capacity,
@@ -295,9 +275,7 @@ class DeadlineBatch:
         )
 
 
-def window_starts(
-    market: Market, job: DeadlineJob, stride: int, first: int = 0
-) -> IntArray:
+def window_starts(market: Market, job: DeadlineJob, stride: int, first: int = 0) -> IntArray:
     """Starts of the windows first, first + stride, ... in which the job fits the market.
 
     Raises:

@@ -39,19 +39,15 @@ class DeadlineJob:
             ("restart overhead", self.restart_overhead_seconds, -1.0),
             ("checkpoint interval", self.checkpoint_interval_seconds, -1.0),
         ):
-            if (
-                not math.isfinite(value)
-                or value <= lowest
-                or (lowest < 0 and value < 0)
-            ):
+            if not math.isfinite(value) or value <= lowest or (lowest < 0 and value < 0):
                 accepted = "more than 0" if lowest == 0 else "0 or more"
                 raise InputError(f"{name} of {value} s; accepted: finite, {accepted}")
         if self.nodes < 1 or self.nodes != int(self.nodes):
             raise InputError(f"{self.nodes} nodes; accepted: 1, 2, 3, ...")
         if self.slack_seconds < self.restart_overhead_seconds:
             raise InputError(
-                f"infeasible job: {self.work_seconds / 3600:g} h of work due in {self.deadline_seconds / 3600:g} h "
-                f"leave {self.slack_seconds / 60:g} min of slack, less than the restart overhead of "
+                f"infeasible job: {self.work_seconds / 3600:g} h of work due in "
+                f"{self.deadline_seconds / 3600:g} h leave {self.slack_seconds / 60:g} min of slack, less than the restart overhead of "
                 f"{self.restart_overhead_seconds / 60:g} min; accepted: deadline >= work + restart overhead"
             )
 

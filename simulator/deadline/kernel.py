@@ -1,7 +1,5 @@
 """The exact dynamics of deadline jobs, compiled. One kernel serves env, replay and simulated cloud."""
 
-# ruff: noqa: PLR0913 -- a struct-of-arrays kernel takes one argument per array
-
 from __future__ import annotations
 
 import numpy as np

@@ -71,6 +71,4 @@ class DeadlineObservation:
     @property
     def ticks_elapsed(self) -> IntArray:
         """(N,) whole ticks since each job began; 0 means that the job has just begun."""
-        return np.rint((self.time_total - self.time_left) / self.tick_seconds).astype(
-            np.int64
-        )
+        return np.rint((self.time_total - self.time_left) / self.tick_seconds).astype(np.int64)
