@@ -33,8 +33,8 @@ def test_layers_are_checked_one_way(pyproject: dict[str, Any]) -> None:
 @pytest.mark.parametrize("package", ["simulator", "policies"])
 def test_no_module_of_the_numpy_side_loads_anything_heavy(package: str) -> None:
     import_all = (
-        f"import pkgutil, importlib, {package} as top\n"
-        "for module in pkgutil.walk_packages(top.__path__, top.__name__ + '.'): importlib.import_module(module.name)"
+        f"import importlib, pkgutil, {package} as top\n"
+        f"for found in pkgutil.walk_packages(top.__path__, '{package}.'): importlib.import_module(found.name)"
     )
     assert not _modules_after(import_all) & HEAVY
 
