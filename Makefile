@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
+# One thread per library in tests: the cores belong to the test processes, not to each one's BLAS.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := simulator policies envs training optimizer tests benchmarks $(wildcard examples)
 
 .DEFAULT_GOAL := help
@@ -22,10 +24,10 @@ demo: $(STAMP)  ## the whole loop on embedded data; ends with demo-report/report
 	$(BIN)/spotwise demo --out demo-report
 
 test: $(STAMP)  ## the tests, without the heavy ones
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(TEST) $(PYTEST_ARGS)
 
 slow-tests: $(STAMP)  ## the heavy tests
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(TEST) -m slow $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
