@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from policies.legality import EPSILON_SECONDS, write_legal
 from policies.protocol import DeadlinePolicy, Memory
 from simulator.deadline.observation import (
     FIRST_SPOT,
@@ -16,8 +17,6 @@ from simulator.deadline.observation import (
     FloatArray,
     IntArray,
 )
-
-EPSILON_SECONDS = 1e-6
 
 
 def effective_slack(observation: DeadlineObservation) -> FloatArray:
@@ -41,18 +40,18 @@ def legal_actions(observation: DeadlineObservation) -> BoolArray:
     and on-demand is always legal. Spot must be available. Work at risk between
     checkpoints is taken off the slack for spot.
     """
-    overhead, tick = observation.restart_overhead, observation.tick_seconds
-    spot_slack = effective_slack(observation) + EPSILON_SECONDS
     legal = np.empty((observation.jobs, observation.pools + 2), np.bool_)
-    legal[:, IDLE] = observation.slack + EPSILON_SECONDS >= overhead + tick
-    legal[:, ON_DEMAND] = True
-    may_hold = spot_slack >= overhead + tick
-    may_launch = spot_slack >= 2.0 * overhead + tick
-    legal[:, FIRST_SPOT:] = observation.spot_available & may_launch[:, None]
-    rows = np.flatnonzero(observation.placement >= FIRST_SPOT)
-    held = observation.placement[rows]
-    legal[rows, held] = (
-        observation.spot_available[rows, held - FIRST_SPOT] & may_hold[rows]
+    write_legal(
+        np.arange(observation.jobs),
+        float(observation.tick_seconds),
+        np.ascontiguousarray(observation.work_left, np.float64),
+        np.ascontiguousarray(observation.time_left, np.float64),
+        np.ascontiguousarray(observation.placement, np.int64),
+        np.ascontiguousarray(observation.unsaved_work, np.float64),
+        np.ascontiguousarray(observation.restart_overhead, np.float64),
+        np.ascontiguousarray(observation.checkpoint_interval, np.float64),
+        np.ascontiguousarray(observation.spot_available, np.bool_),
+        legal,
     )
     return legal
 
@@ -68,9 +67,7 @@ def apply_shield(observation: DeadlineObservation, action: IntArray) -> IntArray
     rows = np.arange(len(action))
     safe = np.where(known, action, ON_DEMAND)
     unavailable = safe >= FIRST_SPOT
-    unavailable[unavailable] = ~observation.spot_available[
-        rows[unavailable], safe[unavailable] - FIRST_SPOT
-    ]
+    unavailable[unavailable] = ~observation.spot_available[rows[unavailable], safe[unavailable] - FIRST_SPOT]
     safe = np.where(unavailable, IDLE, safe)
     return np.where(legal[rows, safe], safe, ON_DEMAND).astype(np.int64)
 
@@ -90,9 +87,7 @@ class Shielded:
         """Memory of the policy behind the shield."""
         return self.policy.reset(jobs, pools)
 
-    def act(
-        self, observation: DeadlineObservation, memory: Memory
-    ) -> tuple[IntArray, Memory]:
+    def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
         """Decide, then make it safe."""
         action, memory = self.policy.act(observation, memory)
         return apply_shield(observation, np.asarray(action)), memory
