@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.legality import EPSILON_SECONDS, write_legal
+from policies.legality import write_legal
 from policies.protocol import DeadlinePolicy, Memory
 from simulator.deadline.observation import (
     FIRST_SPOT,
