@@ -90,19 +90,15 @@ class Market:
         """
         capacity = np.array(spot_capacity)
         if capacity.ndim != 2:
-            raise InputError(
-                f"spot capacity has {capacity.ndim} dimensions; accepted: 2 (pools x ticks)"
-            )
+            raise InputError(f"spot capacity has {capacity.ndim} dimensions; accepted: 2 (pools x ticks)")
         if not np.isfinite(capacity).all() or (capacity != np.floor(capacity)).any():
-            raise InputError(
-                "spot capacity has values that are not whole numbers; accepted: 0, 1, 2, ..."
-            )
+            raise InputError("spot capacity has values that are not whole numbers; accepted: 0, 1, 2, ...")
         return cls(
             tuple(pools),
             tick_seconds,
             start,
             _broadcast(spot_price, capacity.shape, "spot price"),
-            np.minimum(capacity, UNLIMITED_CAPACITY).astype(np.int32),
+            np.clip(capacity, -1, UNLIMITED_CAPACITY).astype(np.int32),
             _broadcast(on_demand_price, capacity.shape, "on-demand price"),
             source,
         )
@@ -110,21 +106,15 @@ class Market:
     def __post_init__(self) -> None:
         """Check every invariant and freeze the arrays."""
         if self.start.tzinfo is None:
-            raise InputError(
-                "market start has no time zone; accepted: an aware UTC datetime"
-            )
+            raise InputError("market start has no time zone; accepted: an aware UTC datetime")
         object.__setattr__(self, "start", self.start.astimezone(UTC))
         if self.tick_seconds != int(self.tick_seconds) or self.tick_seconds <= 0:
-            raise InputError(
-                f"tick of {self.tick_seconds} s; accepted: a positive whole number of seconds"
-            )
+            raise InputError(f"tick of {self.tick_seconds} s; accepted: a positive whole number of seconds")
         if not self.pools:
             raise InputError("a market needs at least one pool")
         if len(set(self.pools)) != len(self.pools):
             twice = next(pool for pool in self.pools if self.pools.count(pool) > 1)
-            raise InputError(
-                f"pool {twice.name} appears twice; every pool of a market must be different"
-            )
+            raise InputError(f"pool {twice.name} appears twice; every pool of a market must be different")
         shape = self.spot_capacity.shape
         if self.spot_price.shape != shape or self.on_demand_price.shape != shape:
             raise InputError(
@@ -136,14 +126,17 @@ class Market:
                 f"arrays of shape {shape} for {len(self.pools)} pools; accepted: (pools, ticks >= 1)"
             )
         self._check_range("spot price", self.spot_price, lowest=0.0, exclusive=False)
-        self._check_range(
-            "on-demand price", self.on_demand_price, lowest=0.0, exclusive=True
-        )
-        self._check_range(
-            "spot capacity", self.spot_capacity, lowest=0.0, exclusive=False
-        )
+        self._check_range("on-demand price", self.on_demand_price, lowest=0.0, exclusive=True)
+        self._check_range("spot capacity", self.spot_capacity, lowest=0.0, exclusive=False)
         for array in (self.spot_price, self.spot_capacity, self.on_demand_price):
             array.flags.writeable = False
+        try:
+            _ = self.end
+        except OverflowError:
+            raise InputError(
+                f"{self.ticks} ticks of {self.tick_seconds} s from {self.start} end after the year 9999; "
+                "accepted: markets of this era"
+            ) from None
 
     def _check_range(
         self,
@@ -153,9 +146,7 @@ class Market:
         lowest: float,
         exclusive: bool,
     ) -> None:
-        bad = ~np.isfinite(values) | (
-            values <= lowest if exclusive else values < lowest
-        )
+        bad = ~np.isfinite(values) | (values <= lowest if exclusive else values < lowest)
         if bad.any():
             pool, tick = (int(index[0]) for index in np.nonzero(bad))
             accepted = f"{'more than' if exclusive else 'at least'} {lowest:g}"
@@ -206,16 +197,12 @@ class Market:
         for pool in pools:
             if isinstance(pool, str):
                 if pool not in names:
-                    raise InputError(
-                        f"pool {pool} is not in the market; it has {', '.join(names)}"
-                    )
+                    raise InputError(f"pool {pool} is not in the market; it has {', '.join(names)}")
                 index.append(names.index(pool))
             elif 0 <= pool < len(names):
                 index.append(pool)
             else:
-                raise InputError(
-                    f"pool {pool} is not in the market; accepted: 0 to {len(names) - 1}"
-                )
+                raise InputError(f"pool {pool} is not in the market; accepted: 0 to {len(names) - 1}")
         return Market(
             tuple(self.pools[i] for i in index),
             self.tick_seconds,
@@ -248,18 +235,14 @@ class Market:
         return load_market(path)
 
 
-def _broadcast(
-    values: ArrayLike, shape: tuple[int, ...], what: str
-) -> NDArray[np.float64]:
+def _broadcast(values: ArrayLike, shape: tuple[int, ...], what: str) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 1 and array.shape[0] == shape[0]:
         array = array[:, None]
     try:
         return np.array(np.broadcast_to(array, shape))
     except ValueError:
-        raise InputError(
-            f"{what} has shape {array.shape}; accepted: something that fills {shape}"
-        ) from None
+        raise InputError(f"{what} has shape {array.shape}; accepted: something that fills {shape}") from None
 
 
 def ticks_for(seconds: float, tick_seconds: int) -> int:
