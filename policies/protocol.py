@@ -30,9 +30,7 @@ class DeadlinePolicy(Protocol):
         """Memory for `jobs` jobs that are about to begin, each over `pools` pools."""
         ...
 
-    def act(
-        self, observation: DeadlineObservation, memory: Memory
-    ) -> tuple[IntArray, Memory]:
+    def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
         """Decide one tick.
 
         Args:

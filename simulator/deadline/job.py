@@ -47,8 +47,9 @@ class DeadlineJob:
         if self.slack_seconds < self.restart_overhead_seconds:
             raise InputError(
                 f"infeasible job: {self.work_seconds / 3600:g} h of work due in "
-                f"{self.deadline_seconds / 3600:g} h leave {self.slack_seconds / 60:g} min of slack, less than the restart overhead of "
-                f"{self.restart_overhead_seconds / 60:g} min; accepted: deadline >= work + restart overhead"
+                f"{self.deadline_seconds / 3600:g} h leave {self.slack_seconds / 60:g} min of slack, less "
+                f"than the restart overhead of {self.restart_overhead_seconds / 60:g} min; "
+                "accepted: deadline >= work + restart overhead"
             )
 
     @property

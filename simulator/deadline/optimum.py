@@ -158,7 +158,7 @@ def _solve_window(
 
 
 @njit(cache=True, nogil=True)
-def _solve(
+def _solve(  # noqa: C901 - one compiled recursion; its branches are the choices of a tick
     available: NDArray[np.bool_],  # (P, T)
     spot_cost: FloatArray,  # (P, T) USD per tick
     on_demand_cost: FloatArray,  # (T,)
