@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,28 @@ from simulator.market import Market, ticks_for
 
 LAUNCHES, INTERRUPTIONS, FAILED_LAUNCHES, IDLE_TICKS, ON_DEMAND_TICKS, SPOT_TICKS = range(6)
 """Columns of `DeadlineBatch.counts`."""
+
+STATE = (
+    "market",
+    "start",
+    "nodes",
+    "work_total",
+    "deadline",
+    "restart_overhead",
+    "checkpoint_interval",
+    "spot_scale",
+    "on_demand_scale",
+    "tick",
+    "work_left",
+    "unsaved",
+    "placement",
+    "pending",
+    "cost",
+    "counts",
+    "done",
+    "missed",
+)
+"""Arrays that `DeadlineBatch.state` saves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,23 +218,49 @@ class DeadlineBatch:
         self.missed[which] = False
         self._look()
 
-    def observe(self) -> DeadlineObservation:
-        """What a policy may see now. The arrays are the caller's own; rows of finished jobs are stale."""
-        return DeadlineObservation(
+    def observe(self, *, copy: bool = True) -> DeadlineObservation:
+        """What a policy may see now; rows of finished jobs are stale.
+
+        Args:
+            copy: False gives views of the state that the next `step` or `assign` changes.
+        """
+        seen = DeadlineObservation(
             tick_seconds=float(self.stack.tick_seconds),
-            work_left=self.work_left.copy(),
+            work_left=self.work_left,
             time_left=self.deadline - self.tick * float(self.stack.tick_seconds),
-            work_total=self.work_total.copy(),
-            time_total=self.deadline.copy(),
-            placement=self.placement.copy(),
-            pending_overhead=self.pending.copy(),
-            unsaved_work=self.unsaved.copy(),
-            restart_overhead=self.restart_overhead.copy(),
-            checkpoint_interval=self.checkpoint_interval.copy(),
-            spot_available=self._available.copy(),
-            spot_price=self._spot_price.copy(),
-            on_demand_price=self._on_demand_price.copy(),
+            work_total=self.work_total,
+            time_total=self.deadline,
+            placement=self.placement,
+            pending_overhead=self.pending,
+            unsaved_work=self.unsaved,
+            restart_overhead=self.restart_overhead,
+            checkpoint_interval=self.checkpoint_interval,
+            spot_available=self._available,
+            spot_price=self._spot_price,
+            on_demand_price=self._on_demand_price,
         )
+        if copy:
+            for field in fields(seen):
+                if field.name not in ("tick_seconds", "time_left"):
+                    setattr(seen, field.name, getattr(seen, field.name).copy())
+        return seen
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Copies of the state arrays by name; `restore` on the same stack continues exactly here."""
+        return {name: getattr(self, name).copy() for name in STATE}
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over what `state` returned.
+
+        Raises:
+            InputError: An array is missing or has another shape.
+        """
+        for name in STATE:
+            if name not in state or state[name].shape != getattr(self, name).shape:
+                raise InputError(f"state of {self.size} deadline jobs: {name} is missing or of another shape")
+        for name in STATE:
+            getattr(self, name)[...] = state[name]
+        self._look()
 
     def step(self, action: IntArray) -> FloatArray:
         """Run one tick.
