@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from policies.legality import write_legal
 from policies.protocol import DeadlinePolicy, Memory
@@ -56,20 +58,40 @@ def legal_actions(observation: DeadlineObservation) -> BoolArray:
     return legal
 
 
-def apply_shield(observation: DeadlineObservation, action: IntArray) -> IntArray:
+def apply_shield(observation: DeadlineObservation, action: ArrayLike) -> IntArray:
     """Replace each action that is not legal (or not an action at all) by on-demand.
 
     Asking for spot in a pool without capacity becomes idling where that is legal, since this
     is what the request would come to.
+
+    Args:
+        observation: N jobs over P pools.
+        action: (N,) anything: NaN, fractions, out-of-range and non-numeric entries are not actions.
+
+    Returns:
+        (N,) legal actions.
+
+    Raises:
+        ValueError: There is not one action per job, so that no action can be told to be whose.
     """
+    asked = np.asarray(action)
+    if asked.shape != (observation.jobs,):
+        raise ValueError(f"actions of shape {asked.shape} for {observation.jobs} jobs; one per job is needed")
     legal = legal_actions(observation)
-    known = (action >= 0) & (action < legal.shape[1])
-    rows = np.arange(len(action))
-    safe = np.where(known, action, ON_DEMAND)
-    unavailable = safe >= FIRST_SPOT
-    unavailable[unavailable] = ~observation.spot_available[rows[unavailable], safe[unavailable] - FIRST_SPOT]
-    safe = np.where(unavailable, IDLE, safe)
-    return np.where(legal[rows, safe], safe, ON_DEMAND).astype(np.int64)
+    safe = _whole_numbers(asked, legal.shape[1])
+    unavailable = np.flatnonzero(safe >= FIRST_SPOT)
+    unavailable = unavailable[~observation.spot_available[unavailable, safe[unavailable] - FIRST_SPOT]]
+    safe[unavailable] = IDLE
+    return np.where(legal[np.arange(len(safe)), safe], safe, ON_DEMAND)
+
+
+def _whole_numbers(asked: NDArray[Any], actions: int) -> IntArray:
+    """The actions that are one of 0 ... `actions` - 1, on-demand for everything else."""
+    if asked.dtype.kind not in "biuf":  # booleans, integers, floats
+        return np.full(asked.shape, ON_DEMAND, np.int64)
+    known = (asked >= 0) & (asked < actions)
+    whole = np.where(known, asked, ON_DEMAND).astype(np.int64)
+    return np.where(known & (whole != asked), ON_DEMAND, whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +112,4 @@ class Shielded:
     def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
         """Decide, then make it safe."""
         action, memory = self.policy.act(observation, memory)
-        return apply_shield(observation, np.asarray(action)), memory
+        return apply_shield(observation, action), memory

@@ -1,0 +1,45 @@
+"""What the baselines share: no memory, and one way to choose among pools."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from policies.protocol import Memory
+from simulator.deadline.observation import FIRST_SPOT, BoolArray, DeadlineObservation, IntArray
+
+EPSILON_SECONDS = 1e-6
+"""Slack is a difference of sums of seconds: thresholds are met up to this much rounding."""
+
+
+class Memoryless:
+    """Half of the policy protocol, for policies that decide from the observation alone."""
+
+    def reset(self, jobs: int, pools: int = 1) -> Memory:
+        """No memory, for any number of jobs and pools."""
+        del jobs, pools
+        return {}
+
+
+def spot_choice(observation: DeadlineObservation) -> tuple[IntArray, BoolArray]:
+    """The pool each job would use if it were to run on spot now.
+
+    Returns:
+        (N,) action `FIRST_SPOT + p`: the pool the job runs in while that is available, otherwise the
+        cheapest available one (the first of equals); and (N,) whether any pool is available, without
+        which the action means nothing.
+    """
+    available = observation.spot_available
+    cheapest = np.where(available, observation.spot_price, np.inf).argmin(axis=1)
+    action = cheapest.astype(np.int64) + FIRST_SPOT
+    holding = holds_spot(observation)
+    action[holding] = observation.placement[holding]
+    any_available: BoolArray = np.any(available, axis=1)
+    return action, any_available
+
+
+def holds_spot(observation: DeadlineObservation) -> BoolArray:
+    """(N,) whether the job runs in a spot pool that is still available."""
+    holding: BoolArray = observation.placement >= FIRST_SPOT
+    rows = np.flatnonzero(holding)
+    holding[rows] = observation.spot_available[rows, observation.placement[rows] - FIRST_SPOT]
+    return holding
