@@ -26,7 +26,7 @@ def read_bytes(path: Path, *, highest_bytes: int = HIGHEST_BYTES) -> bytes:
         with path.open("rb") as file:
             magic = file.read(4)
             file.seek(0)
-            data = _decompressed(file, magic).read(highest_bytes + 1)
+            data = _decompressed(file, magic, highest_bytes).read(highest_bytes + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -40,22 +40,33 @@ def read_bytes(path: Path, *, highest_bytes: int = HIGHEST_BYTES) -> bytes:
     return data
 
 
-def _decompressed(file: IO[bytes], magic: bytes) -> IO[bytes] | gzip.GzipFile:
+def _decompressed(file: IO[bytes], magic: bytes, highest_bytes: int) -> IO[bytes] | gzip.GzipFile:
     if magic.startswith(GZIP_MAGIC):
         return gzip.GzipFile(fileobj=file)
     if magic == ZSTD_MAGIC:
-        return _zstandard(file)
+        return _zstandard(file, highest_bytes)
     return file
 
 
-def _zstandard(file: IO[bytes]) -> IO[bytes]:
+def _zstandard(file: IO[bytes], highest_bytes: int) -> IO[bytes]:
     import zstandard  # late: few files need it
 
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True)
+    # zstandard's own stream reader takes a truncated file for a whole one. Fed by the KiB, a frame that
+    # unpacks to far more than it weighs is noticed before it fills the memory.
+    data, unpacked, rest = io.BytesIO(), zstandard.ZstdDecompressor(max_window_size=1 << 27), b""
+    frame = unpacked.decompressobj()
     try:
-        return io.BytesIO(reader.read(HIGHEST_BYTES + 1))
+        while (piece := rest or file.read(1024)) and data.tell() <= highest_bytes:
+            if frame.eof:
+                frame = unpacked.decompressobj()
+            data.write(frame.decompress(piece))
+            rest = frame.unused_data if frame.eof else b""
     except zstandard.ZstdError as error:
         raise OSError(str(error)) from error
+    if not frame.eof and data.tell() <= highest_bytes:
+        raise EOFError("it ends within a zstandard frame")
+    data.seek(0)
+    return data
 
 
 def text_of(file: str, data: bytes) -> str:
