@@ -292,7 +292,7 @@ def _instance_day(
         MeterId=f"{option:08d}-1111-2222-3333-{sum(w.instance_type.encode()):012d}",
         Quantity=str(hours),
         UnitPrice=repr(billed),
-        PayGPrice=repr(w.on_demand_price),
+        PayGPrice=repr(w.spot_price if option == 1 else w.on_demand_price),
         PricingModel=model,
         ResourceName=name,
         ResourceId=f"/subscriptions/{w.account}/resourceGroups/{w.name}/providers/Microsoft.Compute/virtualMachines/{name}",

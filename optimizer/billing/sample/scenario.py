@@ -368,7 +368,7 @@ def snowflake_scenario(
         connection.execute("SET TimeZone = 'UTC'")
         # `reader` is one of the two names above; values are bound.
         rows = connection.execute(
-            "SELECT region_num::INT, instance_type, date_diff('hour', ?, usage_hour::TIMESTAMP)::INT,"  # noqa: S608
+            "SELECT region_num::INT, instance_type, date_diff('hour', ?, usage_hour::TIMESTAMP)::INT,"
             f" norm_usage::DOUBLE FROM {reader}(?)"
             " WHERE usage_hour::TIMESTAMP >= ? AND usage_hour::TIMESTAMP < ?",
             [first, str(path), first, first + timedelta(hours=hours)],

@@ -1,0 +1,354 @@
+"""Puts billing exports into a ledger: all or nothing, restated bills replaced, every cent accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimizer.billing.ledger import Ledger, to_sql
+from optimizer.billing.normalise import Normalised, normalise
+from optimizer.billing.sources import Detected, Format, RawTable, detect, find_files, open_raw
+from optimizer.billing.sources.fields import raw_schema
+from simulator.errors import InputError, SpotwiseError
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+CENT = Decimal("0.01")
+"""A bill may differ by this much between export and ledger, and no more."""
+
+Progress = Callable[[str], None]
+_BillKey = tuple[str | None, str | None, datetime | None, str | None, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """One invoice (or, where there is no number yet, one billing period) in one currency.
+
+    Attributes:
+        provider: Who billed it.
+        account: Billing account.
+        period: First instant of the billing period, UTC.
+        invoice: Invoice number, or None.
+        currency: Currency of the amounts.
+        cost_in: Σ in the export.
+        cost_out: Σ BilledCost of the ledger rows.
+        cost_rejected: Σ of the rejected rows.
+    """
+
+    provider: str | None
+    account: str | None
+    period: datetime | None
+    invoice: str | None
+    currency: str | None
+    cost_in: Decimal
+    cost_out: Decimal
+    cost_rejected: Decimal
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest did.
+
+    Attributes:
+        files: Names of the files, with their formats.
+        rows: Rows written.
+        rejected: Rows rejected, per reason.
+        bills: Every bill touched, with its balance.
+        replaced: Bills that were in the ledger before: (provider, account, period) → Σ BilledCost before.
+        unchanged: True when the ledger already held exactly these files, and nothing was done.
+        warnings: What the user should know about completeness.
+    """
+
+    files: tuple[tuple[str, str], ...]
+    rows: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    bills: tuple[Bill, ...] = ()
+    replaced: dict[tuple[str, str, datetime], Decimal] = field(default_factory=dict)
+    unchanged: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+def ingest(
+    paths: Sequence[str],
+    ledger_path: Path,
+    *,
+    format: str | None = None,  # noqa: A002 (the command-line word)
+    progress: Progress = lambda stage: None,
+) -> IngestReport:
+    """Read the exports at `paths` into the ledger at `ledger_path`, which is created when it does not exist.
+
+    All files are one transaction. A bill (provider, billing account, billing period) that the files touch
+    replaces the one in the ledger. Give all files of a bill together, and Azure's actual and amortised set
+    together.
+
+    Args:
+        paths: Files, globs, folders, `s3://bucket/prefix`.
+        ledger_path: The ledger.
+        format: One of `optimizer.billing.sources.FORMATS`; None detects it per file.
+        progress: Called with a word on what is going on.
+
+    Raises:
+        InputError: Files cannot be read; two formats claim the same bill.
+        SpotwiseError: The sums of a bill differ by more than a cent; nothing is written then.
+    """
+    progress("looking for files")
+    with find_files(paths) as files:
+        found = [detect(file, format) for file in files]
+        with Ledger.open(ledger_path, write=True) as ledger:
+            if _holds(ledger, found):
+                return IngestReport(tuple((d.file.name, d.format) for d in found), unchanged=True)
+            ledger.connection.execute("BEGIN")
+            try:
+                report = _Batch(ledger, found, progress).run()
+                progress("writing")
+                ledger.connection.execute("COMMIT")
+            except BaseException:
+                # Also on Ctrl-C: the ledger stays as it was.
+                ledger.connection.execute("ROLLBACK")
+                raise
+            ledger.connection.execute("CHECKPOINT")
+            return report
+
+
+def _holds(ledger: Ledger, found: Sequence[Detected]) -> bool:
+    """Return whether one ingest that is still in force has all of these files, read as the same formats."""
+    rows = ledger.rows(
+        "SELECT ingest_id, sha256, format FROM ingest_files JOIN ingests ON id = ingest_id WHERE NOT"
+        " superseded"
+    )
+    held: dict[int, set[tuple[str, str]]] = {}
+    for ingest_id, sha256, kind in rows:
+        held.setdefault(ingest_id, set()).add((sha256, kind))
+    wanted = {(d.file.sha256, str(d.format)) for d in found}
+    return any(wanted <= files for files in held.values())
+
+
+@dataclass
+class _Batch:
+    """One transaction's work."""
+
+    ledger: Ledger
+    found: Sequence[Detected]
+    progress: Progress
+    id: int = 0
+    sums_in: dict[_BillKey, Decimal] = field(default_factory=dict)
+    sums_rejected: dict[_BillKey, Decimal] = field(default_factory=dict)
+
+    def run(self) -> IngestReport:
+        execute = self.ledger.connection.execute
+        self.id = int(self.ledger.rows("SELECT coalesce(max(id), 0) + 1 FROM ingests")[0][0])
+        for kind in dict.fromkeys(d.format for d in self.found):
+            self._read([d for d in self.found if d.format == kind], kind)
+        scopes = self._scopes()
+        replaced = self._replace(scopes)
+        bills = self._balance()
+        rows = int(self.ledger.rows("SELECT count(*) FROM ledger WHERE x_IngestId = ?", [self.id])[0][0])
+        reasons = self.ledger.rows(
+            "SELECT reason, count(*) FROM rejected_rows WHERE ingest_id = ? GROUP BY ALL ORDER BY 2 DESC, 1",
+            [self.id],
+        )
+        execute(
+            "INSERT INTO ingests VALUES (?, now() AT TIME ZONE 'UTC', ?, ?, false)",
+            [self.id, rows, sum(count for _, count in reasons)],
+        )
+        for d in self.found:
+            execute(
+                "INSERT INTO ingest_files VALUES (?, ?, ?, ?)",
+                [self.id, d.file.name, d.file.sha256, d.format],
+            )
+        return IngestReport(
+            files=tuple((d.file.name, d.format) for d in self.found),
+            rows=rows,
+            rejected=dict(reasons),
+            bills=bills,
+            replaced=replaced,
+            warnings=self._warnings(),
+        )
+
+    def _read(self, found: list[Detected], kind: Format) -> None:
+        import ibis
+
+        self.progress(f"reading {len(found)} {kind} file{'s' if len(found) > 1 else ''}")
+        raw = open_raw(self.ledger.connection, found, kind, "raw_export")
+        lines = ibis.table(raw_schema(kind, credits=True), name=raw.credits) if raw.credits else None
+        normalised = normalise(ibis.table(raw_schema(kind), name=raw.view), lines, kind)
+        for part in (normalised.accepted, *normalised.derived):
+            self.ledger.connection.execute(
+                f"INSERT INTO ledger BY NAME SELECT *, {self.id}::BIGINT AS x_IngestId FROM ({to_sql(part)})"
+            )
+        self.progress("checking the sums")
+        _add(self.sums_in, self._sums(normalised.rows))
+        if self._reject(normalised, raw):
+            _add(self.sums_rejected, self._sums(normalised.rejected))
+
+    def _sums(self, rows: ir.Table) -> list[tuple[Any, ...]]:
+        keys = ("ProviderName", "BillingAccountId", "BillingPeriodStart", "InvoiceId", "BillingCurrency")
+        return self.ledger.rows(rows.group_by(*keys).agg(total=rows.source_cost.sum()))
+
+    def _reject(self, normalised: Normalised, raw: RawTable) -> int:
+        rejected = normalised.rejected
+        picked = rejected.select(
+            source_file=rejected.x_SourceFile,
+            source_line=rejected.x_SourceLine,
+            reason=rejected.reject_reason,
+            provider=rejected.ProviderName,
+            account=rejected.BillingAccountId,
+            period=rejected.BillingPeriodStart,
+            invoice=rejected.InvoiceId,
+            currency=rejected.BillingCurrency,
+            cost=rejected.source_cost,
+        )
+        before = int(self.ledger.rows("SELECT count(*) FROM rejected_rows")[0][0])
+        self.ledger.connection.execute(
+            f"INSERT INTO rejected_rows BY NAME SELECT {self.id}::BIGINT AS ingest_id, * FROM"
+            f" ({to_sql(picked)})"
+        )
+        count = int(self.ledger.rows("SELECT count(*) FROM rejected_rows")[0][0]) - before
+        if count:
+            # The row as it was read, so that it can be looked at without the file.
+            self.ledger.connection.execute(
+                "UPDATE rejected_rows SET source_row = r.text"
+                " FROM (SELECT source_file, source_line, to_json(t)::VARCHAR AS text"
+                f" FROM {raw.view} AS t SEMI JOIN rejected_rows USING (source_file, source_line)) AS r"
+                " WHERE rejected_rows.ingest_id = ? AND rejected_rows.source_file = r.source_file"
+                " AND rejected_rows.source_line = r.source_line",
+                [self.id],
+            )
+        for file, line, text in raw.malformed:
+            self.ledger.connection.execute(
+                "INSERT INTO rejected_rows (ingest_id, source_file, source_line, reason, source_row)"
+                " VALUES (?, ?, ?, ?, ?)",
+                [self.id, file, line, "the line does not have the columns of line 1", text],
+            )
+        return count
+
+    def _scopes(self) -> list[tuple[str, str, datetime]]:
+        """Return the bills that this batch brings; refuse one that comes in two formats."""
+        rows = self.ledger.rows(
+            "SELECT ProviderName, BillingAccountId, BillingPeriodStart,"
+            " list(DISTINCT replace(x_SourceFormat, '-legacy', '')) FROM ledger WHERE x_IngestId = ?"
+            " GROUP BY ALL",
+            [self.id],
+        )
+        for provider, account, period, formats in rows:
+            if len(formats) > 1:
+                raise InputError(
+                    f"the {provider} bill of account {account} for {period:%Y-%m} is in the files as"
+                    f" {' and as '.join(sorted(formats))}; accepted: one export per bill, or it would"
+                    " count twice"
+                )
+        rejected = self.ledger.rows(
+            "SELECT DISTINCT provider, account, period FROM rejected_rows WHERE ingest_id = ?"
+            " AND provider IS NOT NULL AND account IS NOT NULL AND period IS NOT NULL",
+            [self.id],
+        )
+        return sorted({(p, a, t) for p, a, t, _ in rows} | set(rejected))
+
+    def _replace(self, scopes: list[tuple[str, str, datetime]]) -> dict[tuple[str, str, datetime], Decimal]:
+        """Delete what the ledger had of these bills; return Σ BilledCost of what went."""
+        execute = self.ledger.connection.execute
+        before: dict[tuple[str, str, datetime], Decimal] = {}
+        for scope in scopes:
+            total = self.ledger.rows(
+                "SELECT count(*), sum(BilledCost) FROM ledger WHERE ProviderName = ? AND BillingAccountId = ?"
+                " AND BillingPeriodStart = ? AND x_IngestId <> ?",
+                [*scope, self.id],
+            )
+            if total[0][0]:
+                before[scope] = total[0][1]
+            execute(
+                "UPDATE ingests SET superseded = true WHERE id IN (SELECT ingest_id FROM bills"
+                " WHERE provider = ? AND account = ? AND period = ?)",
+                [*scope],
+            )
+            execute(
+                "DELETE FROM ledger WHERE ProviderName = ? AND BillingAccountId = ? AND"
+                " BillingPeriodStart = ?"
+                " AND x_IngestId <> ?",
+                [*scope, self.id],
+            )
+            for table, key in (("bills", "bills.ingest_id"), ("rejected_rows", "rejected_rows.ingest_id")):
+                execute(
+                    f"DELETE FROM {table} WHERE provider = ? AND account = ? AND period = ? AND {key} <> ?",
+                    [*scope, self.id],
+                )
+        # Lines that belong to no bill go with the last bill of their ingest.
+        execute(
+            "DELETE FROM rejected_rows WHERE period IS NULL AND ingest_id <> ?"
+            " AND ingest_id NOT IN (SELECT ingest_id FROM bills)",
+            [self.id],
+        )
+        return before
+
+    def _balance(self) -> tuple[Bill, ...]:
+        """Compare every bill with its export and record it."""
+        out: dict[_BillKey, Decimal] = {}
+        _add(
+            out,
+            self.ledger.rows(
+                "SELECT ProviderName, BillingAccountId, BillingPeriodStart, InvoiceId, BillingCurrency,"
+                " sum(BilledCost) FROM ledger WHERE x_IngestId = ? GROUP BY ALL",
+                [self.id],
+            ),
+        )
+        bills = []
+        for key in sorted(set(self.sums_in) | set(out), key=str):
+            bill = Bill(
+                *key,
+                cost_in=self.sums_in.get(key, Decimal(0)),
+                cost_out=out.get(key, Decimal(0)),
+                cost_rejected=self.sums_rejected.get(key, Decimal(0)),
+            )
+            lost = bill.cost_in - bill.cost_out - bill.cost_rejected
+            if abs(lost) > CENT:
+                raise SpotwiseError(
+                    f"the bill {bill.invoice or ''} of {bill.provider} account {bill.account} does"
+                    " not balance: export"
+                    f" {bill.cost_in:.2f} {bill.currency}, ledger {bill.cost_out:.2f}, rejected"
+                    f" {bill.cost_rejected:.2f}; nothing was written. Are the files one complete export?"
+                )
+            bills.append(bill)
+            self.ledger.connection.execute(
+                "INSERT INTO bills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [self.id, *key, bill.cost_in, bill.cost_out, bill.cost_rejected],
+            )
+        return tuple(bills)
+
+    def _warnings(self) -> tuple[str, ...]:
+        found = []
+        unknown = self.ledger.rows(
+            "SELECT count(*) FROM ledger WHERE x_IngestId = ?"
+            " AND contains(x_Flags, 'effective-cost-unknown')",
+            [self.id],
+        )[0][0]
+        if unknown:
+            found.append(
+                f"{unknown} rows of usage under a commitment have no effective cost: give Azure's"
+                " amortised set too"
+            )
+        only_amortized = self.ledger.rows(
+            "SELECT count(*) FROM ledger WHERE x_IngestId = ? AND x_SourceFormat = 'azure'"
+            " AND PricingCategory = 'Committed' AND NOT contains(x_Flags, 'effective-cost-unknown')"
+            " AND (BillingAccountId, BillingPeriodStart) NOT IN (SELECT (BillingAccountId,"
+            " BillingPeriodStart)"
+            " FROM ledger WHERE x_IngestId = ? AND ChargeCategory = 'Purchase')",
+            [self.id, self.id],
+        )[0][0]
+        if only_amortized:
+            found.append("Azure's purchases of commitments are not in these files: give the actual set too")
+        currencies = self.ledger.rows("SELECT DISTINCT BillingCurrency FROM ledger ORDER BY 1")
+        if len(currencies) > 1:
+            names = ", ".join(str(c) for (c,) in currencies)
+            found.append(f"the ledger holds several currencies ({names}): sums are shown per currency")
+        return tuple(found)
+
+
+def _add(sums: dict[_BillKey, Decimal], rows: list[tuple[Any, ...]]) -> None:
+    for *key, total in rows:
+        name: _BillKey = (key[0], key[1], key[2], key[3], key[4])
+        sums[name] = sums.get(name, Decimal(0)) + (total if total is not None else Decimal(0))

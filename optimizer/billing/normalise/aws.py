@@ -1,0 +1,431 @@
+"""AWS Cost and Usage Reports, 2.0 and legacy, to FOCUS 1.2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import ibis
+
+from optimizer.billing.normalise import services
+from optimizer.billing.normalise.row import (
+    Normalised,
+    assemble,
+    first_reason,
+    joined_flags,
+    money,
+    on_demand_equivalents,
+    product,
+    quotient,
+    sku_details,
+    span_hours,
+    when,
+)
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+COVERED = ("SavingsPlanCoveredUsage", "DiscountedUsage")
+USAGE = ("Usage", *COVERED)
+RECURRING_FEES = ("RIFee", "SavingsPlanRecurringFee")
+PURCHASES = ("Fee", "RIFee", "SavingsPlanRecurringFee", "SavingsPlanUpfrontFee", "FlatRateSubscription")
+DISCOUNTS = (
+    "BundledDiscount",
+    "Discount",
+    "DistributorDiscount",
+    "EdpDiscount",
+    "PrivateRateDiscount",
+    "RiVolumeDiscount",
+    "SppDiscount",
+)
+NEGATION = "SavingsPlanNegation"
+KNOWN = (*USAGE, *PURCHASES, "Tax", "Credit", "Refund", NEGATION, *DISCOUNTS)
+"""Every line item type that has a place in FOCUS; others are rejected and counted."""
+
+_INSTANCE_METER = r"(^|-)(BoxUsage|SpotUsage|DedicatedUsage|HostBoxUsage)(:|$)"
+_UNITS = (
+    ("Hrs", "Hours"),
+    ("Hr", "Hours"),
+    ("hours", "Hours"),
+    ("GB-Mo", "GB-Months"),
+    ("Request", "Requests"),
+)
+
+
+def normalise_aws(raw: ir.Table, source_format: str) -> Normalised:
+    """Return the FOCUS rows of a Cost and Usage Report.
+
+    Covered usage is billed nothing, since its fee is; Savings Plan negations, which cancel the on-demand
+    price that the report puts on covered usage, are dropped. Where the two do not cancel, an adjustment row
+    carries the rest. A fee row that tells of an unused part gives a second row for it.
+    """
+    values = _values(raw)
+    reasons = first_reason(
+        (raw.parse_error.notnull(), raw.parse_error),
+        *(
+            (raw[name].isnull(), f"{name} is empty")
+            for name in (
+                "line_item_line_item_type",
+                "bill_payer_account_id",
+                "bill_billing_period_start_date",
+                "line_item_usage_start_date",
+                "line_item_usage_end_date",
+                "line_item_currency_code",
+                "line_item_unblended_cost",
+            )
+        ),
+        (
+            ~raw.line_item_line_item_type.isin(KNOWN),
+            ibis.literal("unknown line item type ") + raw.line_item_line_item_type,
+        ),
+        (
+            raw.line_item_usage_end_date < raw.line_item_usage_start_date,
+            ibis.literal("the usage ends before it begins"),
+        ),
+    )
+    values["x_SourceFormat"] = source_format
+    dropped = raw.line_item_line_item_type == NEGATION
+    rows = assemble(
+        raw,
+        values,
+        reject_reason=reasons,
+        dropped=ibis.coalesce(dropped, ibis.literal(False)),
+        source_cost=_cost(raw),
+    )
+    meter = rows.SkuMeter.replace("SpotUsage", "BoxUsage")
+    rows = on_demand_equivalents(rows, meter)
+    good = raw.filter(reasons.isnull())
+    return Normalised(rows, (_unused(good, source_format), _imbalance(good, source_format)))
+
+
+def _cost(raw: ir.Table) -> ir.DecimalValue:
+    return ibis.coalesce(raw.line_item_net_unblended_cost, raw.line_item_unblended_cost)
+
+
+def _values(raw: ir.Table) -> dict[str, Any]:
+    kind = raw.line_item_line_item_type
+    cost = _cost(raw)
+    amount = raw.line_item_usage_amount
+    usage = kind.isin(USAGE)
+    covered = kind.isin(COVERED)
+    purchase = kind.isin(PURCHASES)
+    priced = usage | purchase
+    plan, reservation = raw.savings_plan_savings_plan_a_r_n, raw.reservation_reservation_a_r_n
+    on_commitment = covered | kind.isin(RECURRING_FEES) | ((kind == "Fee") & reservation.notnull())
+    on_commitment = on_commitment | (kind == "SavingsPlanUpfrontFee")
+    spot = usage & raw.line_item_usage_type.contains("SpotUsage")
+    instance = (
+        usage
+        & raw.line_item_usage_type.re_search(_INSTANCE_METER)
+        & (raw.line_item_product_code == "AmazonEC2")
+    )
+    unit = ibis.coalesce(raw.pricing_unit.cases(*_UNITS, else_=raw.pricing_unit), "Units")
+    listed = _list_cost(raw, cost, usage)
+    contracted = ibis.cases(
+        (kind == "DiscountedUsage", listed),
+        (usage, ibis.coalesce(raw.line_item_unblended_cost, listed)),
+        else_=cost,
+    )
+    effective = _effective(raw, cost)
+    region = ibis.coalesce(
+        raw.product_region_code,
+        raw.product_region,
+        raw.line_item_availability_zone.re_replace("[a-z]$", ""),
+    )
+    service = ibis.coalesce(raw.product_product_name, raw.line_item_product_code)
+    category = services.category("aws", raw.line_item_product_code)
+    resource = raw.line_item_resource_id
+    instance_type = when(
+        instance,
+        ibis.coalesce(
+            raw.line_item_usage_type.re_extract(r":([a-z0-9-]+\.[a-z0-9-]+)", 1).nullif(""),
+            raw.product_instance_type,
+        ),
+    )
+    currency = raw.line_item_currency_code
+    values = _identity(raw, currency, kind)
+    values |= {
+        "BilledCost": ibis.cases((covered, money(0)), else_=cost),
+        "EffectiveCost": effective,
+        "ListCost": listed,
+        "ContractedCost": contracted,
+        "ListUnitPrice": when(priced, quotient(listed, amount)),
+        "ContractedUnitPrice": when(priced, quotient(contracted, amount)),
+        "PricingQuantity": when(priced, amount),
+        "PricingUnit": when(priced & amount.notnull(), unit),
+        "ConsumedQuantity": when(usage, amount),
+        "ConsumedUnit": when(usage & amount.notnull(), unit),
+        "PricingCategory": ibis.cases(
+            (covered, "Committed"), (spot, "Dynamic"), (priced, "Standard"), else_=ibis.null("string")
+        ),
+        "CommitmentDiscountId": when(on_commitment, ibis.coalesce(plan, reservation)),
+        "CommitmentDiscountStatus": when(covered, "Used"),
+        "CommitmentDiscountQuantity": ibis.cases(
+            (covered & plan.notnull(), effective),
+            (covered, amount),
+            (on_commitment & plan.notnull(), cost),
+            (on_commitment, amount),
+            else_=None,
+        ),
+        "CommitmentDiscountUnit": _commitment_unit(on_commitment, plan, reservation, currency),
+        "AvailabilityZone": raw.line_item_availability_zone,
+        "RegionId": region,
+        "RegionName": when(region.notnull(), ibis.coalesce(raw.product_location, region)),
+        "ResourceId": resource,
+        "ResourceType": when(resource.notnull(), _resource_type(resource, raw.product_product_family)),
+        "ServiceCategory": category,
+        "ServiceName": service,
+        "ServiceSubcategory": services.subcategory(category, instance),
+        "SkuId": when(priced, raw.product_sku),
+        "SkuMeter": when(priced & raw.product_sku.notnull(), raw.line_item_usage_type),
+        "SkuPriceId": when(priced & raw.product_sku.notnull(), raw.pricing_rate_code),
+        "SkuPriceDetails": when(
+            raw.product_sku.notnull() & raw.pricing_rate_code.notnull(),
+            sku_details(instance_type, raw.product_vcpu, raw.product_operating_system),
+        ),
+        "Tags": raw.resource_tags,
+        "x_InstanceType": instance_type,
+        "x_InstanceHours": when(instance, amount),
+        "x_OnDemandEquivalentCost": _on_demand(raw, instance, spot, listed),
+        "x_Flags": joined_flags(
+            (raw.resource_tags_broken, "tags-not-json"),
+            (usage & (amount < money(0)), "negative-usage"),
+            (
+                instance & (span_hours(raw.line_item_usage_start_date, raw.line_item_usage_end_date) > 1.01),
+                "long-row",
+            ),
+        ),
+    }
+    return values | _in_pricing_currency(raw, values)
+
+
+def _identity(raw: ir.Table, currency: ir.StringValue, kind: ir.StringValue) -> dict[str, Any]:
+    """Return who is billed, by whom, when, for which kind of charge."""
+    period = raw.bill_billing_period_start_date
+    issuer = ibis.coalesce(raw.bill_invoicing_entity, "Amazon Web Services, Inc.")
+    plan, reservation = raw.savings_plan_savings_plan_a_r_n, raw.reservation_reservation_a_r_n
+    committed = kind.isin((*COVERED, *RECURRING_FEES, "SavingsPlanUpfrontFee"))
+    is_plan = committed & plan.notnull()
+    is_reservation = (committed | (kind == "Fee")) & plan.isnull() & reservation.notnull()
+    return {
+        "BillingAccountId": raw.bill_payer_account_id,
+        "BillingAccountName": raw.bill_payer_account_name,
+        "BillingAccountType": "Payer Account",
+        "BillingCurrency": currency,
+        "BillingPeriodStart": period,
+        "BillingPeriodEnd": ibis.coalesce(raw.bill_billing_period_end_date, period + ibis.interval(months=1)),
+        "ChargeCategory": ibis.cases(
+            (kind.isin(USAGE), "Usage"),
+            (kind.isin(PURCHASES), "Purchase"),
+            (kind == "Tax", "Tax"),
+            (kind == "Refund", "Adjustment"),
+            else_="Credit",
+        ),
+        "ChargeClass": when(kind == "Refund", "Correction"),
+        "ChargeDescription": raw.line_item_line_item_description,
+        "ChargeFrequency": ibis.cases(
+            (kind.isin(USAGE), "Usage-Based"), (kind.isin(RECURRING_FEES), "Recurring"), else_="One-Time"
+        ),
+        "ChargePeriodStart": raw.line_item_usage_start_date,
+        "ChargePeriodEnd": raw.line_item_usage_end_date,
+        "CommitmentDiscountCategory": ibis.cases((is_plan, "Spend"), (is_reservation, "Usage"), else_=None),
+        "CommitmentDiscountType": ibis.cases(
+            (is_plan, ibis.coalesce(raw.savings_plan_offering_type, "Savings Plan")),
+            (is_reservation, ibis.literal("Reserved Instance")),
+            else_=None,
+        ),
+        "InvoiceId": raw.bill_invoice_id,
+        "InvoiceIssuerName": issuer,
+        "ProviderName": "AWS",
+        "PublisherName": ibis.coalesce(raw.line_item_legal_entity, issuer),
+        "SubAccountId": raw.line_item_usage_account_id,
+        "SubAccountName": raw.line_item_usage_account_name,
+        "SubAccountType": when(raw.line_item_usage_account_id.notnull(), "Member Account"),
+        "x_SourceFile": raw.source_file,
+        "x_SourceLine": raw.source_line,
+    }
+
+
+def _in_pricing_currency(raw: ir.Table, values: dict[str, Any]) -> dict[str, Any]:
+    pricing = ibis.coalesce(raw.pricing_currency, raw.line_item_currency_code)
+    same = pricing == raw.line_item_currency_code
+    return {
+        "PricingCurrency": pricing,
+        "PricingCurrencyContractedUnitPrice": when(same, values["ContractedUnitPrice"]),
+        "PricingCurrencyEffectiveCost": when(same, values["EffectiveCost"]),
+        "PricingCurrencyListUnitPrice": when(same, values["ListUnitPrice"]),
+    }
+
+
+def _list_cost(raw: ir.Table, cost: ir.DecimalValue, usage: ir.BooleanValue) -> ir.DecimalValue:
+    """Return the public on-demand cost; a zero beside a real charge means that there is no public price."""
+    at_rate = product(raw.pricing_public_on_demand_rate, raw.line_item_usage_amount)
+    public = ibis.coalesce(raw.pricing_public_on_demand_cost, at_rate)
+    known = usage & public.notnull() & ((public != money(0)) | (raw.line_item_unblended_cost == money(0)))
+    return ibis.cases((known, public), (usage, raw.line_item_unblended_cost), else_=cost)
+
+
+def _on_demand(
+    raw: ir.Table, instance: ir.BooleanValue, spot: ir.BooleanValue, listed: ir.DecimalValue
+) -> ir.DecimalValue:
+    """Return what the usage costs on demand; null for spot without a public price."""
+    public = ibis.coalesce(
+        raw.pricing_public_on_demand_cost.nullif(money(0)),
+        product(raw.pricing_public_on_demand_rate.nullif(money(0)), raw.line_item_usage_amount),
+    )
+    # Spot rows of some reports repeat the spot price as the public one: no saving at all is not a price.
+    told = public > raw.line_item_unblended_cost
+    return ibis.cases((spot & told, public), (instance & ~spot, listed), else_=None)
+
+
+def _effective(raw: ir.Table, cost: ir.DecimalValue) -> ir.DecimalValue:
+    kind = raw.line_item_line_item_type
+    upfront = (kind == "SavingsPlanUpfrontFee") | (
+        (kind == "Fee") & raw.reservation_reservation_a_r_n.notnull()
+    )
+    return ibis.cases(
+        (
+            kind == "SavingsPlanCoveredUsage",
+            ibis.coalesce(
+                raw.savings_plan_net_savings_plan_effective_cost,
+                raw.savings_plan_savings_plan_effective_cost,
+                money(0),
+            ),
+        ),
+        (
+            kind == "DiscountedUsage",
+            ibis.coalesce(raw.reservation_net_effective_cost, raw.reservation_effective_cost, money(0)),
+        ),
+        (kind.isin(RECURRING_FEES) | upfront, money(0)),
+        else_=cost,
+    )
+
+
+def _commitment_unit(
+    on_commitment: ir.BooleanValue,
+    plan: ir.StringValue,
+    reservation: ir.StringValue,
+    currency: ir.StringValue,
+) -> ir.StringValue:
+    return ibis.cases(
+        (on_commitment & plan.notnull(), currency),
+        (on_commitment & reservation.notnull(), ibis.literal("Hours")),
+        else_=None,
+    )
+
+
+def _resource_type(resource: ir.StringValue, family: ir.StringValue) -> ir.StringValue:
+    return ibis.cases(
+        (resource.startswith("i-"), ibis.literal("instance")),
+        (resource.startswith("vol-"), ibis.literal("volume")),
+        (resource.startswith("nat-"), ibis.literal("natgateway")),
+        (resource.re_search(r"^arn:aws[a-z-]*:s3:::"), ibis.literal("bucket")),
+        (
+            resource.startswith("arn:"),
+            resource.re_extract(r"^arn:[^:]*:[^:]*:[^:]*:[^:]*:([A-Za-z0-9-]+)", 1),
+        ),
+        else_=ibis.coalesce(family, "Resource"),
+    )
+
+
+def _unused(raw: ir.Table, source_format: str) -> ir.Table:
+    """Return a usage row per fee with an unused part: nothing billed, the unused amount effective."""
+    fees = raw.filter(raw.line_item_line_item_type.isin(RECURRING_FEES))
+    is_plan = fees.line_item_line_item_type == "SavingsPlanRecurringFee"
+    reserved = ibis.coalesce(
+        fees.reservation_net_unused_amortized_upfront_fee_for_billing_period,
+        fees.reservation_unused_amortized_upfront_fee_for_billing_period,
+        money(0),
+    ) + ibis.coalesce(
+        fees.reservation_net_unused_recurring_fee, fees.reservation_unused_recurring_fee, money(0)
+    )
+    left = ibis.coalesce(fees.savings_plan_total_commitment_to_date, money(0)) - ibis.coalesce(
+        fees.savings_plan_used_commitment, money(0)
+    )
+    fees = fees.mutate(unused=ibis.cases((is_plan, left), else_=reserved))
+    fees = fees.filter(fees.unused > money(0))
+    kept = (
+        "CommitmentDiscountId",
+        "RegionId",
+        "RegionName",
+        "ServiceCategory",
+        "ServiceName",
+        "ServiceSubcategory",
+    )
+    values = _identity(fees, fees.line_item_currency_code, fees.line_item_line_item_type)
+    same = _values(fees)
+    values |= {
+        name: same[name]
+        for name in (*kept, "CommitmentDiscountUnit", "SkuId", "SkuMeter", "SkuPriceId", "Tags")
+    }
+    values |= {
+        "BilledCost": money(0),
+        "EffectiveCost": fees.unused,
+        "ListCost": money(0),
+        "ContractedCost": money(0),
+        "ChargeCategory": "Usage",
+        "ChargeFrequency": "Usage-Based",
+        "ChargeDescription": ibis.literal("Unused part of the commitment: ")
+        + ibis.coalesce(fees.line_item_line_item_description, ""),
+        "CommitmentDiscountQuantity": fees.unused,
+        "CommitmentDiscountStatus": "Unused",
+        "CommitmentDiscountUnit": fees.line_item_currency_code,
+        "PricingCategory": "Committed",
+        "PricingCurrency": fees.line_item_currency_code,
+        "PricingCurrencyEffectiveCost": fees.unused,
+        "x_SourceFormat": source_format,
+    }
+    return assemble(fees, values)
+
+
+def _imbalance(raw: ir.Table, source_format: str) -> ir.Table:
+    """Return what covered usage and negations leave over per bill, where that is half a cent or more."""
+    touched = raw.filter(raw.line_item_line_item_type.isin((*COVERED, NEGATION)))
+    sums = touched.group_by(
+        payer=touched.bill_payer_account_id,
+        payer_name=touched.bill_payer_account_name,
+        period=touched.bill_billing_period_start_date,
+        invoice=touched.bill_invoice_id,
+        currency=touched.line_item_currency_code,
+    ).agg(
+        rest=_cost(touched).sum(),
+        period_end=touched.bill_billing_period_end_date.max(),
+        issuer=touched.bill_invoicing_entity.max(),
+        file=touched.source_file.min(),
+        line=touched.source_line.min(),
+    )
+    left = sums.filter(sums.rest.cast("float64").abs() >= 0.005)
+    rest = left.rest.cast("decimal(38, 15)")
+    issuer = ibis.coalesce(left.issuer, "Amazon Web Services, Inc.")
+    return assemble(
+        left,
+        {
+            "BilledCost": rest,
+            "EffectiveCost": rest,
+            "ListCost": rest,
+            "ContractedCost": rest,
+            "BillingAccountId": left.payer,
+            "BillingAccountName": left.payer_name,
+            "BillingAccountType": "Payer Account",
+            "BillingCurrency": left.currency,
+            "BillingPeriodStart": left.period,
+            "BillingPeriodEnd": ibis.coalesce(left.period_end, left.period + ibis.interval(months=1)),
+            "ChargeCategory": "Adjustment",
+            "ChargeDescription": "Covered usage and Savings Plan negations of this bill do not cancel",
+            "ChargeFrequency": "One-Time",
+            "ChargePeriodStart": left.period,
+            "ChargePeriodEnd": ibis.coalesce(left.period_end, left.period + ibis.interval(months=1)),
+            "InvoiceId": left.invoice,
+            "InvoiceIssuerName": issuer,
+            "ProviderName": "AWS",
+            "PublisherName": issuer,
+            "ServiceCategory": "Other",
+            "ServiceName": "AWS Savings Plans",
+            "ServiceSubcategory": "Other (Other)",
+            "SubAccountId": left.payer,
+            "SubAccountType": "Member Account",
+            "x_Flags": "commitment-imbalance",
+            "x_SourceFormat": source_format,
+            "x_SourceFile": left.file,
+            "x_SourceLine": left.line,
+        },
+    )

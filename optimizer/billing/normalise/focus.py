@@ -1,0 +1,166 @@
+"""FOCUS exports of any provider: read as they are, and completed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import ibis
+
+from optimizer.billing.focus import CHARGE_CATEGORIES, NAMES
+from optimizer.billing.normalise import services
+from optimizer.billing.normalise.row import (
+    Normalised,
+    assemble,
+    first_reason,
+    joined_flags,
+    money,
+    on_demand_equivalents,
+    quotient,
+    sku_details,
+    span_hours,
+    when,
+)
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+_TIME_UNITS = r"(?i)^(1 )?(hours?|hrs?|instance-hours?|h)$"
+_INSTANCE_METER = r"(?i)(BoxUsage|SpotUsage|DedicatedUsage|Instance Core|Instance-hour|Instance Hour)"
+_SPOT_METER = r"(?i)\b(spot|spotusage|preemptible|SpotUsage:.*)\b"
+_TYPE_IN_TEXT = r"\b([a-z][a-z0-9-]*\.(?:nano|micro|small|medium|large|[0-9]*xlarge|metal(?:-[0-9a-z]+)?))\b"
+
+
+def normalise_focus(raw: ir.Table) -> Normalised:
+    """Return the rows of a FOCUS export with what later versions ask for and our own columns filled in.
+
+    What is there is kept. Costs that are null become the next best cost of the row; the case of
+    ChargeFrequency is repaired; instance usage whose meter or description says spot is `Dynamic` even where
+    the exporter says `Standard`, flagged `spot-corrected`.
+    """
+    rows = assemble(
+        raw,
+        _values(raw),
+        reject_reason=_reasons(raw),
+        dropped=ibis.literal(False),
+        source_cost=raw.BilledCost,
+    )
+    meter = ibis.coalesce(rows.SkuMeter, rows.x_InstanceType).re_replace(
+        r"(?i)spot ?(preemptible )?(usage)?", ""
+    )
+    meter = meter.replace("BoxUsage", "")
+    return Normalised(on_demand_equivalents(rows, meter))
+
+
+def _reasons(raw: ir.Table) -> ir.StringValue:
+    empty = (
+        "BilledCost",
+        "BillingAccountId",
+        "BillingCurrency",
+        "BillingPeriodStart",
+        "ChargeCategory",
+        "ChargePeriodStart",
+        "ChargePeriodEnd",
+    )
+    return first_reason(
+        (raw.parse_error.notnull(), raw.parse_error),
+        *((raw[name].isnull(), f"{name} is empty") for name in empty),
+        (
+            ~raw.ChargeCategory.isin(CHARGE_CATEGORIES),
+            ibis.literal("unknown ChargeCategory ") + raw.ChargeCategory,
+        ),
+        (raw.ChargePeriodEnd < raw.ChargePeriodStart, ibis.literal("the charge ends before it begins")),
+    )
+
+
+def _values(raw: ir.Table) -> dict[str, Any]:
+    usage = raw.ChargeCategory == "Usage"
+    text = ibis.coalesce(raw.SkuMeter, "") + " " + ibis.coalesce(raw.ChargeDescription, "")
+    unused = ibis.coalesce(raw.CommitmentDiscountStatus == "Unused", ibis.literal(False))
+    told_type = raw.SkuPriceDetails.re_extract(
+        r'"(?:x_)?(?:InstanceType|ServiceType)"\s*:\s*"([^"]+)"', 1
+    ).nullif("")
+    found_type = ibis.coalesce(
+        told_type,
+        raw.SkuMeter.re_extract(r":([a-z0-9-]+\.[a-z0-9-]+)", 1).nullif(""),
+        raw.ChargeDescription.re_extract(_TYPE_IN_TEXT, 1).nullif(""),
+    )
+    is_machine = (
+        text.re_search(_INSTANCE_METER)
+        | ibis.coalesce(raw.ServiceSubcategory == services.VIRTUAL_MACHINES, ibis.literal(False))
+        | ibis.coalesce(
+            raw.ResourceType.lower().isin(("virtual machine", "microsoft.compute/virtualmachines")),
+            ibis.literal(False),
+        )
+    )
+    instance = (
+        usage
+        & ~unused
+        & is_machine
+        & found_type.notnull()
+        & ibis.coalesce(raw.ConsumedUnit, raw.PricingUnit).re_search(_TIME_UNITS)
+        & (ibis.coalesce(raw.ServiceCategory, "Compute") == "Compute")
+    )
+    instance = ibis.coalesce(instance, ibis.literal(False))
+    says_spot = instance & text.re_search(_SPOT_METER)
+    spot = (raw.PricingCategory == "Dynamic") | says_spot
+    effective = ibis.coalesce(raw.EffectiveCost, raw.BilledCost)
+    contracted = ibis.coalesce(raw.ContractedCost, raw.ListCost, effective)
+    listed = ibis.coalesce(raw.ListCost, contracted)
+    category = ibis.coalesce(raw.ServiceCategory, "Other")
+    provider = ibis.coalesce(raw.ProviderName, raw.PublisherName, raw.InvoiceIssuerName, "Unknown")
+    hours = ibis.coalesce(raw.ConsumedQuantity, raw.PricingQuantity)
+    details = ibis.coalesce(
+        raw.SkuPriceDetails, when(instance & raw.SkuPriceId.notnull(), sku_details(found_type))
+    )
+    values: dict[str, Any] = {name: raw[name] for name in NAMES}
+    return values | {
+        "EffectiveCost": effective,
+        "ContractedCost": contracted,
+        "ListCost": listed,
+        "ListUnitPrice": ibis.coalesce(raw.ListUnitPrice, quotient(raw.ListCost, raw.PricingQuantity)),
+        "ContractedUnitPrice": ibis.coalesce(
+            raw.ContractedUnitPrice, quotient(contracted, raw.PricingQuantity)
+        ),
+        "BillingPeriodEnd": ibis.coalesce(
+            raw.BillingPeriodEnd, raw.BillingPeriodStart + ibis.interval(months=1)
+        ),
+        "BillingAccountType": ibis.coalesce(raw.BillingAccountType, "Billing Account"),
+        "ChargeFrequency": ibis.coalesce(raw.ChargeFrequency, "Usage-Based")
+        .lower()
+        .cases(("one-time", "One-Time"), ("recurring", "Recurring"), else_="Usage-Based"),
+        "InvoiceIssuerName": ibis.coalesce(raw.InvoiceIssuerName, provider),
+        "PricingCategory": ibis.cases(
+            (spot & usage, ibis.literal("Dynamic")),
+            (
+                raw.PricingCategory.isnull() & usage & raw.CommitmentDiscountId.notnull(),
+                ibis.literal("Committed"),
+            ),
+            (
+                raw.PricingCategory.isnull() & raw.ChargeCategory.isin(("Usage", "Purchase")),
+                ibis.literal("Standard"),
+            ),
+            else_=raw.PricingCategory,
+        ),
+        "PricingCurrency": ibis.coalesce(raw.PricingCurrency, raw.BillingCurrency),
+        "ProviderName": provider,
+        "PublisherName": ibis.coalesce(raw.PublisherName, provider),
+        "ServiceCategory": category,
+        "ServiceName": ibis.coalesce(raw.ServiceName, "Unknown"),
+        "ServiceSubcategory": ibis.coalesce(raw.ServiceSubcategory, services.subcategory(category, instance)),
+        "SkuPriceDetails": details,
+        "SubAccountType": ibis.coalesce(raw.SubAccountType, when(raw.SubAccountId.notnull(), "Sub Account")),
+        "x_InstanceType": when(instance, found_type),
+        "x_InstanceHours": when(instance, hours),
+        "x_OnDemandEquivalentCost": ibis.coalesce(
+            raw.x_OnDemandEquivalentCost, when(instance & ~spot, listed)
+        ),
+        "x_Flags": joined_flags(
+            (raw.Tags_broken, "tags-not-json"),
+            (usage & (raw.ConsumedQuantity < money(0)), "negative-usage"),
+            (instance & (span_hours(raw.ChargePeriodStart, raw.ChargePeriodEnd) > 1.01), "long-row"),
+            (says_spot & (raw.PricingCategory == "Standard"), "spot-corrected"),
+        ),
+        "x_SourceFormat": "focus",
+        "x_SourceFile": raw.source_file,
+        "x_SourceLine": raw.source_line,
+    }

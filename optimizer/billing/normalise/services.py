@@ -1,0 +1,136 @@
+"""FOCUS service categories of the services that bills usually hold; what is not listed is `Other`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+
+VIRTUAL_MACHINES = "Virtual Machines"
+
+_AWS: dict[str, str] = {
+    "AmazonEC2": "Compute",
+    "ComputeSavingsPlans": "Compute",
+    "AmazonECS": "Compute",
+    "AmazonEKS": "Compute",
+    "AmazonECR": "Compute",
+    "AWSLambda": "Compute",
+    "AmazonLightsail": "Compute",
+    "AWSBatch": "Compute",
+    "AmazonS3": "Storage",
+    "AmazonGlacier": "Storage",
+    "AmazonEFS": "Storage",
+    "AmazonFSx": "Storage",
+    "AWSBackup": "Storage",
+    "AmazonRDS": "Databases",
+    "AmazonDynamoDB": "Databases",
+    "AmazonElastiCache": "Databases",
+    "AmazonRedshift": "Databases",
+    "AmazonDocDB": "Databases",
+    "AmazonNeptune": "Databases",
+    "AmazonMemoryDB": "Databases",
+    "AmazonVPC": "Networking",
+    "AWSDataTransfer": "Networking",
+    "AmazonCloudFront": "Networking",
+    "AmazonRoute53": "Networking",
+    "AWSELB": "Networking",
+    "AmazonApiGateway": "Networking",
+    "AWSDirectConnect": "Networking",
+    "AmazonCloudWatch": "Management and Governance",
+    "AWSCloudTrail": "Management and Governance",
+    "AWSConfig": "Management and Governance",
+    "AWSSystemsManager": "Management and Governance",
+    "awskms": "Security",
+    "AWSSecretsManager": "Security",
+    "AmazonGuardDuty": "Security",
+    "AmazonInspector": "Security",
+    "awswaf": "Security",
+    "AWSQueueService": "Integration",
+    "AmazonSNS": "Integration",
+    "AWSEvents": "Integration",
+    "AmazonStates": "Integration",
+    "AWSGlue": "Analytics",
+    "AmazonAthena": "Analytics",
+    "AmazonKinesis": "Analytics",
+    "ElasticMapReduce": "Analytics",
+    "AmazonES": "Analytics",
+    "AmazonMSK": "Analytics",
+    "AmazonSageMaker": "AI and Machine Learning",
+    "AmazonBedrock": "AI and Machine Learning",
+    "AmazonSES": "Business Applications",
+    "CodeBuild": "Developer Tools",
+    "AmazonCognito": "Identity",
+    "AWSMigrationHubRefactorSpaces": "Migration",
+}
+_GCP: dict[str, str] = {
+    "Compute Engine": "Compute",
+    "Kubernetes Engine": "Compute",
+    "Cloud Run": "Compute",
+    "Cloud Run Functions": "Compute",
+    "App Engine": "Compute",
+    "Cloud Storage": "Storage",
+    "Filestore": "Storage",
+    "Cloud SQL": "Databases",
+    "Cloud Spanner": "Databases",
+    "Cloud Bigtable": "Databases",
+    "Cloud Firestore": "Databases",
+    "BigQuery": "Analytics",
+    "Cloud Dataflow": "Analytics",
+    "Cloud Dataproc": "Analytics",
+    "Cloud Pub/Sub": "Integration",
+    "Networking": "Networking",
+    "Cloud DNS": "Networking",
+    "Cloud Logging": "Management and Governance",
+    "Cloud Monitoring": "Management and Governance",
+    "Cloud Key Management Service (KMS)": "Security",
+    "Vertex AI": "AI and Machine Learning",
+}
+_AZURE: dict[str, str] = {
+    "Virtual Machines": "Compute",
+    "Virtual Machines Licenses": "Compute",
+    "Azure Kubernetes Service": "Compute",
+    "Container Instances": "Compute",
+    "Azure App Service": "Compute",
+    "Functions": "Compute",
+    "Storage": "Storage",
+    "Backup": "Storage",
+    "SQL Managed Instance": "Databases",
+    "SQL Database": "Databases",
+    "Azure Database for MySQL": "Databases",
+    "Azure Database for PostgreSQL": "Databases",
+    "Azure Cosmos DB": "Databases",
+    "Redis Cache": "Databases",
+    "Virtual Network": "Networking",
+    "Bandwidth": "Networking",
+    "Load Balancer": "Networking",
+    "VPN Gateway": "Networking",
+    "Log Analytics": "Management and Governance",
+    "Azure Monitor": "Management and Governance",
+    "Automation": "Management and Governance",
+    "Advanced Threat Protection": "Security",
+    "Advanced Data Security": "Security",
+    "Microsoft Defender for Cloud": "Security",
+    "Key Vault": "Security",
+    "Azure Data Factory v2": "Integration",
+    "Event Hubs": "Analytics",
+    "Event Grid": "Integration",
+    "Service Bus": "Integration",
+    "Azure Databricks": "Analytics",
+    "Azure Machine Learning": "AI and Machine Learning",
+    "Azure OpenAI": "AI and Machine Learning",
+}
+_MAPS = {"aws": _AWS, "gcp": _GCP, "azure": _AZURE}
+
+
+def category(provider: str, service: ir.StringValue) -> ir.StringValue:
+    """Return the FOCUS ServiceCategory of a service as its provider calls it."""
+    return service.cases(*_MAPS[provider].items(), else_="Other")
+
+
+def subcategory(categories: ir.StringValue, is_instance: ir.BooleanValue) -> ir.StringValue:
+    """Return `Virtual Machines` for instance time, else the `Other (…)` of the category."""
+    import ibis
+
+    other = ibis.literal("Other (") + categories + ")"
+    return ibis.cases((is_instance, ibis.literal(VIRTUAL_MACHINES)), else_=other)

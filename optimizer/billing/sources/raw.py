@@ -1,0 +1,390 @@
+"""Shows export files as DuckDB views with the fixed columns of `fields`, row by row, with file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from optimizer.billing.focus import MONEY
+from optimizer.billing.sources.detect import Detected, Format, is_gzip_whole, snake
+from optimizer.billing.sources.fields import Field, fields_of
+from simulator.errors import InputError
+
+_SQL_MONEY = MONEY.upper()
+
+_GCP_JSON = {
+    "billing_account_id": "VARCHAR",
+    "service": "STRUCT(id VARCHAR, description VARCHAR)",
+    "sku": "STRUCT(id VARCHAR, description VARCHAR)",
+    "usage_start_time": "VARCHAR",
+    "usage_end_time": "VARCHAR",
+    "project": "STRUCT(id VARCHAR, name VARCHAR)",
+    "labels": "STRUCT(key VARCHAR, value VARCHAR)[]",
+    "system_labels": "STRUCT(key VARCHAR, value VARCHAR)[]",
+    "tags": "STRUCT(key VARCHAR, value VARCHAR)[]",
+    "location": "STRUCT(location VARCHAR, region VARCHAR, zone VARCHAR)",
+    # Amounts as text: nothing is lost on the way to a decimal.
+    "cost": "VARCHAR",
+    "currency": "VARCHAR",
+    "usage": "STRUCT(amount VARCHAR, unit VARCHAR, amount_in_pricing_units VARCHAR, pricing_unit VARCHAR)",
+    "credits": "STRUCT(name VARCHAR, amount VARCHAR, id VARCHAR, type VARCHAR)[]",
+    "invoice": 'STRUCT("month" VARCHAR)',
+    "cost_type": "VARCHAR",
+    "adjustment_info": "STRUCT(id VARCHAR, type VARCHAR)",
+    "cost_at_list": "VARCHAR",
+    "resource": "STRUCT(name VARCHAR, global_name VARCHAR)",
+    "subscription": "STRUCT(instance_id VARCHAR)",
+    "seller_name": "VARCHAR",
+}
+"""Columns of a Google export in JSON lines; what a line does not have is null."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawTable:
+    """A view on export files of one format.
+
+    Attributes:
+        view: Its name. Columns: the fields of the format, for each field of type `tags` also `NAME_broken`
+            (the text was
+            no JSON object), `source_file`, `source_line`, `parse_error`.
+        credits: For Google, a view with one row per credit: the columns of its line, `credit_name`,
+            `credit_amount`,
+            `credit_type`, `credit_id`; empty otherwise.
+        malformed: Lines that do not have the columns of their header: (file, line, text).
+    """
+
+    view: str
+    credits: str
+    malformed: tuple[tuple[str, int, str], ...]
+
+
+def quote(name: str) -> str:
+    """Return `name` as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return `text` as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def open_raw(
+    connection: duckdb.DuckDBPyConnection,
+    found: Sequence[Detected],
+    format: Format,  # noqa: A002 (the command-line word)
+    view: str,
+) -> RawTable:
+    """Create the view `view` over `found`, which are all of `format`.
+
+    Raises:
+        InputError: A file is damaged, or lacks columns; the message names them.
+    """
+    parts: list[str] = []
+    credit_parts: list[str] = []
+    malformed: list[tuple[str, int, str]] = []
+    parquet = [d for d in found if d.container == "parquet"]
+    if parquet:
+        scan = _parquet_scan(parquet)
+        part, credit = _project(connection, scan, format, parquet[0].file.name)
+        parts.append(part)
+        credit_parts += credit
+    for number, one in enumerate(d for d in found if d.container != "parquet"):
+        if one.file.name.endswith(".gz") and not is_gzip_whole(one.file.path):
+            raise InputError(f"{one.file.name}: damaged or truncated gzip data; download it again")
+        if one.container == "csv":
+            bad = _malformed_lines(connection, one)
+            malformed += [(one.file.name, line, text) for line, text in bad]
+            scan = _csv_scan(one, [line for line, _ in bad])
+        else:
+            scan = _json_scan(one, f"{view}_lines{number}")
+        part, credit = _project(connection, scan, format, one.file.name)
+        parts.append(part)
+        credit_parts += credit
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(view)} AS " + " UNION ALL BY NAME ".join(parts))
+    credits_view = ""
+    if credit_parts:
+        credits_view = f"{view}_credits"
+        connection.execute(
+            f"CREATE OR REPLACE TEMP VIEW {quote(credits_view)} AS "
+            + " UNION ALL BY NAME ".join(credit_parts)
+        )
+    return RawTable(view, credits_view, tuple(malformed))
+
+
+def _parquet_scan(found: Sequence[Detected]) -> str:
+    # `filename` is the path on this machine; what came from S3 is known to the user under another name.
+    paths = ", ".join(literal(str(d.file.path)) for d in found)
+    names = ", ".join(f"{literal(str(d.file.path))}: {literal(d.file.name)}" for d in found)
+    return (
+        f"(SELECT * EXCLUDE (filename, file_row_number), MAP {{{names}}}[filename] AS source_file,"
+        " file_row_number + 1 AS source_line"
+        f" FROM read_parquet([{paths}], filename = true, file_row_number = true, union_by_name = true,"
+        " hive_partitioning = false))"
+    )
+
+
+def _csv_options(one: Detected) -> str:
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in one.header)
+    nulls = "['', 'NULL']" if one.format == "focus" else "['']"
+    return (
+        f"{literal(str(one.file.path))}, columns = {{{columns}}}, header = true, auto_detect = false,"
+        " delim = ',',"
+        f" quote = '\"', escape = '\"', nullstr = {nulls}, allow_quoted_nulls = true, max_line_size ="
+        " 4194304,"
+        " null_padding = false"
+    )
+
+
+def _malformed_lines(connection: duckdb.DuckDBPyConnection, one: Detected) -> list[tuple[int, str]]:
+    """Return line number and text of the lines that do not fit the header."""
+    connection.execute("DROP TABLE IF EXISTS temp.csv_errors")
+    connection.execute("DROP TABLE IF EXISTS temp.csv_scans")
+    try:
+        connection.execute(
+            f"SELECT count(*) FROM read_csv({_csv_options(one)}, store_rejects = true, rejects_limit = 10000,"
+            " rejects_table = 'csv_errors', rejects_scan = 'csv_scans') WHERE COLUMNS(*) IS NOT NULL"
+        ).fetchall()
+    except duckdb.Error as error:
+        raise InputError(
+            f"{one.file.name}: {str(error).splitlines()[0]}; accepted: CSV as exported"
+        ) from error
+    rows = connection.execute(
+        "SELECT line, any_value(csv_line) FROM csv_errors GROUP BY line ORDER BY line"
+    ).fetchall()
+    if len(rows) >= 10000:
+        raise InputError(
+            f"{one.file.name}: 10000 or more lines do not have the {len(one.header)} columns of line 1; "
+            "accepted: a comma-separated export as downloaded"
+        )
+    return [(int(line), str(text)) for line, text in rows]
+
+
+def _csv_scan(one: Detected, bad: Sequence[int]) -> str:
+    # Records count from 1 below the header; every malformed line before a record moves it one line down.
+    moved = "".join(f" + (n >= {line - place})::INT" for place, line in enumerate(bad, start=1))
+    skip = ", ignore_errors = true" if bad else ""
+    return (
+        f"(SELECT * EXCLUDE n, {literal(one.file.name)} AS source_file, n + 1{moved} AS source_line"
+        f" FROM (SELECT *, row_number() OVER () AS n FROM read_csv({_csv_options(one)}{skip})))"
+    )
+
+
+def _json_scan(one: Detected, view: str) -> str:
+    del view
+    if one.format != "gcp":
+        raise InputError(
+            f"{one.file.name}: {one.format} as JSON; accepted: parquet or CSV (JSON lines for gcp only)"
+        )
+    columns = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in _GCP_JSON.items())
+    return (
+        f"(SELECT *, {literal(one.file.name)} AS source_file, row_number() OVER () AS source_line"
+        f" FROM read_json({literal(str(one.file.path))}, columns = {{{columns}}}, format ="
+        " 'newline_delimited',"
+        " ignore_errors = true, maximum_object_size = 16777216))"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A column as the export has it: SQL to read it and its DuckDB type."""
+
+    sql: str
+    type: str
+
+
+def _project(
+    connection: duckdb.DuckDBPyConnection,
+    scan: str,
+    format: Format,  # noqa: A002
+    file: str,
+) -> tuple[str, list[str]]:
+    """Return the SELECT that gives `scan` the columns of its format, and the one of its credits (Google)."""
+    try:
+        described = connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
+    except duckdb.Error as error:
+        raise InputError(f"{file}: {str(error).splitlines()[0]}") from error
+    sources = _sources(connection, scan, [(str(n), str(t)) for n, t, *_ in described], format)
+    fields = fields_of(format)
+    missing = [f.names[0] for f in fields if f.required and not any(n in sources for n in f.names)]
+    if missing:
+        raise InputError(f"{file}: columns missing for {format}: {', '.join(missing)}")
+    columns: list[str] = []
+    errors: list[str] = []
+    for field in fields:
+        candidates = [sources[n] for n in field.names if n in sources]
+        value, complaints = _read(field, candidates)
+        columns.append(f"{value} AS {quote(field.name)}")
+        errors += complaints
+        if field.type == "tags":
+            columns.append(f"{_broken(candidates)} AS {quote(field.name + '_broken')}")
+    if format == "gcp":
+        columns += _credit_sums("credits" in sources)
+        errors += [_CREDIT_COMPLAINT] if "credits" in sources else []
+    parse_error = f"nullif(concat_ws('; ', {', '.join(errors)}), '')" if errors else "NULL::VARCHAR"
+    body = ", ".join(
+        [*columns, "source_file", "source_line::BIGINT AS source_line", f"{parse_error} AS parse_error"]
+    )
+    credit_lines: list[str] = []
+    if format == "gcp" and "credits" in sources:
+        credit_lines.append(
+            f"SELECT {body}, c.name::VARCHAR AS credit_name, TRY_CAST(c.amount AS {_SQL_MONEY}) AS"
+            " credit_amount,"
+            " c.type::VARCHAR AS credit_type, c.id::VARCHAR AS credit_id"
+            f" FROM (SELECT *, unnest(credits) AS c FROM {scan})"
+        )
+    return f"SELECT {body} FROM {scan}", credit_lines
+
+
+def _sources(
+    connection: duckdb.DuckDBPyConnection,
+    scan: str,
+    described: list[tuple[str, str]],
+    format: Format,  # noqa: A002
+) -> dict[str, _Source]:
+    """Return the columns of the export under the names that `fields` looks for."""
+    found: dict[str, _Source] = {}
+    for name, kind in described:
+        key = {"aws-cur": str.lower, "aws-cur-legacy": snake, "azure": str.lower}.get(format, str)(name)
+        found[key] = _Source(quote(name), kind)
+        if kind.startswith("STRUCT") and format == "gcp":
+            inner = connection.execute(f"DESCRIBE SELECT unnest({quote(name)}) FROM {scan}").fetchall()
+            for part, part_kind, *_ in inner:
+                found[f"{key}.{part}"] = _Source(f"{quote(name)}.{quote(part)}", part_kind)
+    if format == "gcp":
+        for label in ("compute.googleapis.com/machine_spec", "compute.googleapis.com/cores"):
+            if "system_labels" in found:
+                pick = f"list_filter(system_labels, lambda x: x.key = {literal(label)})[1].value"
+                found[f"system_labels[{label}]"] = _Source(pick, "VARCHAR")
+    if format.startswith("aws"):
+        if (product := found.get("product")) and product.type.startswith("MAP"):
+            for key in (
+                "product_name",
+                "instance_type",
+                "vcpu",
+                "operating_system",
+                "region_code",
+                "region",
+                "location",
+            ):
+                found.setdefault(f"product.{key}", _Source(f"{product.sql}[{literal(key)}]", "VARCHAR"))
+        if "resource_tags" not in found:
+            found |= _legacy_tags(described)
+    return found
+
+
+def _legacy_tags(described: list[tuple[str, str]]) -> dict[str, _Source]:
+    """Return the `resourceTags/user:KEY` columns of a legacy report as one map."""
+    pairs = []
+    for name, _ in described:
+        for prefix in ("resourceTags/", "resource_tags_"):
+            if name.startswith(prefix):
+                key = name.removeprefix(prefix)
+                pairs.append(f"{{'key': {literal(key)}, 'value': {quote(name)}::VARCHAR}}")
+    if not pairs:
+        return {}
+    return {"resource_tags": _Source(f"map_from_entries([{', '.join(pairs)}])", "MAP(VARCHAR, VARCHAR)")}
+
+
+def _read(field: Field, candidates: list[_Source]) -> tuple[str, list[str]]:
+    """Return the SQL of a field and the SQL of what is wrong with it."""
+    if not candidates:
+        empty = {"decimal": _SQL_MONEY, "time": "TIMESTAMP", "date": "TIMESTAMP"}.get(field.type, "VARCHAR")
+        return f"NULL::{empty}", []
+    if field.type == "string":
+        texts = [c.sql if c.type == "VARCHAR" else f"{c.sql}::VARCHAR" for c in candidates]
+        return f"nullif(coalesce({', '.join(texts)}), '')", []
+    source = candidates[0]
+    if field.type == "decimal":
+        value = f"TRY_CAST({source.sql} AS {_SQL_MONEY})"
+        return value, [_complaint(field, source, value, "not a number")]
+    if field.type in ("time", "date"):
+        value = _time(source, american=field.type == "date")
+        return value, [] if source.type == "TIMESTAMP" else [_complaint(field, source, value, "not a time")]
+    if field.type == "tags":
+        return _tags(source), []
+    return f"{source.sql}::VARCHAR", []
+
+
+def _complaint(field: Field, source: _Source, value: str, what: str) -> str:
+    shown = f"left({source.sql}::VARCHAR, 40)"
+    blank = f" AND {source.sql} <> ''" if source.type == "VARCHAR" else ""
+    return (
+        f"CASE WHEN {value} IS NULL AND {source.sql} IS NOT NULL{blank}"
+        f" THEN {literal(field.names[0] + ': ' + what + ': ')} || {shown} END"
+    )
+
+
+def _time(source: _Source, *, american: bool) -> str:
+    if source.type.startswith("TIMESTAMP WITH"):
+        return f"timezone('UTC', {source.sql})"
+    if source.type != "VARCHAR":
+        return f"{source.sql}::TIMESTAMP"
+    if american:
+        return (
+            f"coalesce(try_strptime({source.sql}, ['%m/%d/%Y', '%Y-%m-%d', '%m/%d/%Y %H:%M:%S']),"
+            f" timezone('UTC', TRY_CAST({source.sql} AS TIMESTAMPTZ)))"
+        )
+    return f"timezone('UTC', TRY_CAST({source.sql} AS TIMESTAMPTZ))"
+
+
+_CREDIT_COMPLAINT = (
+    f"CASE WHEN len(list_filter(credits, lambda x: TRY_CAST(x.amount AS {_SQL_MONEY}) IS NULL)) > 0"
+    " THEN 'credits.amount: not a number' END"
+)
+
+
+def _credit_sums(there: bool) -> list[str]:
+    """Return columns with the sum of a line's credits: all, of commitments, of commitments to spend."""
+    names = {
+        "credit_total": "true",
+        "cud_total": "{c} LIKE 'COMMITTED_USAGE_DISCOUNT%'",
+        "cud_spend": "{c} LIKE '%DOLLAR_BASE'",
+    }
+    columns = []
+    for name, condition in names.items():
+        kept = f"list_filter(credits, lambda x: {condition.format(c='x.type')})"
+        total = f"list_sum(list_transform({kept}, lambda x: TRY_CAST(x.amount AS {_SQL_MONEY})))"
+        columns.append(f"coalesce({total if there else 'NULL'}, 0)::{_SQL_MONEY} AS {name}")
+    return columns
+
+
+def _tag_text(source: _Source) -> str:
+    text = f"nullif(trim({source.sql}::VARCHAR), '')"
+    # Enterprise agreements leave the outer braces out.
+    return (
+        f"CASE WHEN {text} IS NULL OR starts_with({text}, '{{') THEN {text} ELSE '{{' || {text} || '}}' END"
+    )
+
+
+def _broken(candidates: list[_Source]) -> str:
+    """Return SQL for: there are tags, but they are no JSON object."""
+    if (
+        not candidates
+        or candidates[0].type.startswith(("MAP", "STRUCT"))
+        or candidates[0].type.endswith("[]")
+    ):
+        return "false"
+    text = _tag_text(candidates[0])
+    return f"coalesce(NOT json_valid({text}), false)"
+
+
+def _tags(source: _Source) -> str:
+    """Return SQL for a JSON object as text, null when there are no tags or their text is not JSON.
+
+    Keys lose the `user_` or `user:` that AWS puts before the user's own.
+    """
+    if source.type.startswith("MAP"):
+        entries = f"map_entries({source.sql})"
+        key = "regexp_replace(x.key, '^user[_:]', '')"
+    elif source.type.endswith("[]"):
+        entries, key = source.sql, "x.key"
+    elif source.type.startswith("STRUCT"):
+        return f"nullif(to_json({source.sql})::VARCHAR, '{{}}')"
+    else:
+        text = _tag_text(source)
+        return f"CASE WHEN json_valid({text}) AND {text} <> '{{}}' THEN {text} END"
+    kept = f"list_filter({entries}, lambda x: x.value IS NOT NULL AND x.value <> '')"
+    renamed = f"list_transform({kept}, lambda x: {{'key': {key}, 'value': x.value}})"
+    return f"CASE WHEN len({kept}) > 0 THEN to_json(map_from_entries({renamed}))::VARCHAR END"

@@ -1,0 +1,371 @@
+"""Any export in: what the ledger says is what was planted, and not a cent is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from optimizer.billing.ingest import ingest
+from optimizer.billing.ledger import Ledger
+from optimizer.billing.sample import Truth, demo_scenario, write_azure, write_cur, write_focus, write_gcp
+from simulator.errors import InputError, SpotwiseError
+
+Rows = list[tuple[Any, ...]]
+CENT = Decimal("0.01")
+
+WRITERS: dict[str, Callable[[Path], Truth]] = {
+    "cur": lambda folder: write_cur(demo_scenario(), folder),
+    "gcp-parquet": lambda folder: write_gcp(demo_scenario("gcp", days=10), folder),
+    "gcp-jsonl": lambda folder: write_gcp(demo_scenario("gcp", days=9), folder, format="jsonl"),
+    "azure-ea": lambda folder: write_azure(demo_scenario("azure"), folder),
+    "azure-mca": lambda folder: write_azure(demo_scenario("azure"), folder, agreement="mca"),
+    "focus-parquet": lambda folder: write_focus(demo_scenario(), folder),
+    "focus-csv": lambda folder: write_focus(demo_scenario(), folder, format="csv"),
+}
+
+
+def fingerprint(path: Path) -> Rows:
+    """Return everything that a ledger says, apart from when it was written."""
+    with Ledger.open(path) as ledger:
+        return [
+            *ledger.rows("SELECT count(*), sum(hash(ledger)) FROM ledger"),
+            *ledger.rows("SELECT * FROM bills ORDER BY ALL"),
+            *ledger.rows("SELECT * FROM rejected_rows ORDER BY ALL"),
+            *ledger.rows("SELECT * FROM ingest_files ORDER BY ALL"),
+        ]
+
+
+@pytest.mark.parametrize("export", WRITERS)
+def test_golden_exports_keep_the_planted_truth(
+    export: str, tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    truth = WRITERS[export](tmp_path / "export")
+    path = tmp_path / "ledger.duckdb"
+    report = ingest([str(tmp_path / "export")], path)
+    assert report.rejected == {}
+
+    # Not a cent is lost, amortised or not.
+    totals = ledger_rows(path, "SELECT sum(BilledCost), sum(EffectiveCost) FROM ledger")[0]
+    assert abs(totals[0] - sum(truth.billed.values())) < CENT
+    assert abs(totals[1] - truth.effective) < CENT
+    assert all(abs(bill.cost_in - bill.cost_out) <= Decimal("0.000001") for bill in report.bills)
+    assert len(report.bills) == len(truth.billed)
+
+    # Spot is Dynamic: precision and recall 1, line by line, and so are on-demand and committed.
+    planted = [
+        (Path(name).name, line, option)
+        for name, options in truth.lines.items()
+        for line, option in enumerate(options, start=1)
+        if option
+        and not (export.startswith("azure") and name.startswith("amortized") != (option == "committed"))
+    ]
+    names = {"on-demand": "Standard", "spot": "Dynamic", "committed": "Committed"}
+    found = ledger_rows(
+        path,
+        "SELECT parse_filename(x_SourceFile), x_SourceLine, PricingCategory FROM ledger WHERE"
+        " x_InstanceHours > 0",
+    )
+    assert sorted(found) == sorted((name, line, names[option]) for name, line, option in planted)
+    dynamic = ledger_rows(path, "SELECT count(*) FROM ledger WHERE PricingCategory = 'Dynamic'")[0][0]
+    spot_lines = sum(option == "spot" for _, _, option in planted)
+    # Google's memory line of a spot instance is as much spot as its core line.
+    assert dynamic == spot_lines * (2 if export.startswith("gcp") else 1) > 0
+
+    # Instance-hours per purchase option.
+    hours: dict[str, Decimal] = dict(
+        ledger_rows(
+            path,
+            "SELECT PricingCategory, sum(x_InstanceHours) FROM ledger WHERE x_InstanceHours > 0 GROUP BY 1",
+        )
+    )
+    for option, count in truth.instance_hours.items():
+        assert float(hours[names[option]]) == pytest.approx(count, rel=1e-9)
+
+    # Commitments used and unused.
+    unused = ledger_rows(
+        path,
+        "SELECT sum(EffectiveCost), sum(BilledCost) FROM ledger WHERE CommitmentDiscountStatus = 'Unused'",
+    )[0]
+    assert abs(unused[0] - truth.unused) < CENT
+    assert unused[1] == 0
+
+    # Every row is marked as synthetic.
+    assert ledger_rows(
+        path, "SELECT count(*) FROM ledger WHERE Tags->>'synthetic' IS DISTINCT FROM 'true'"
+    ) == [(0,)]
+
+
+@pytest.mark.parametrize("export", ["cur", "gcp-parquet", "azure-ea"])
+def test_spot_has_its_on_demand_equivalent(
+    export: str, tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    WRITERS[export](tmp_path / "export")
+    ingest([str(tmp_path / "export")], tmp_path / "l.duckdb")
+    provider = {"cur": "aws", "gcp-parquet": "gcp", "azure-ea": "azure"}[export]
+    scenario = demo_scenario(provider, days=10 if provider == "gcp" else 14)
+    spot = sum(w.on_demand_price * float(w.spot[scenario.present()].sum()) for w in scenario.workloads)
+    found = ledger_rows(
+        tmp_path / "l.duckdb",
+        "SELECT sum(x_OnDemandEquivalentCost) FROM ledger WHERE PricingCategory = 'Dynamic'",
+    )
+    assert float(found[0][0]) == pytest.approx(spot, rel=1e-6)
+
+
+def test_real_samples_of_all_providers_go_into_one_ledger(
+    shared_data: Path, tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    path = tmp_path / "l.duckdb"
+    report = ingest([str(shared_data / "billing")], path)
+    assert report.rejected == {}
+    assert {kind for _, kind in report.files} == {"aws-cur-legacy", "azure", "focus"}
+    assert all(abs(b.cost_in - b.cost_out) < Decimal("1e-9") for b in report.bills)
+    assert {b.currency for b in report.bills} == {"USD", "CAD"}
+    by_format: dict[str, int] = dict(
+        ledger_rows(path, "SELECT x_SourceFormat, count(*) FROM ledger GROUP BY 1")
+    )
+    # The two small Azure sets are one bill: 11 actual rows and 2 amortised ones under a commitment, then 27
+    # of a third.
+    assert by_format == {"aws-cur-legacy": 1281, "focus": 1000, "azure": 40}
+    cad = ledger_rows(path, "SELECT sum(BilledCost) FROM ledger WHERE BillingCurrency = 'CAD'")[0][0]
+    assert cad == Decimal("1.261369265057260")
+    # The only sign of the type in the FOCUS sample is its description.
+    types = ledger_rows(
+        path,
+        "SELECT x_InstanceType, x_InstanceHours FROM ledger WHERE x_SourceFormat = 'focus'"
+        " AND ChargeDescription LIKE '%On Demand Linux c5.2xlarge Instance Hour'",
+    )
+    assert types
+    assert {kind for kind, _ in types} == {"c5.2xlarge"}
+    spot = ledger_rows(path, "SELECT SkuMeter FROM ledger WHERE PricingCategory = 'Dynamic' ORDER BY 1")
+    assert [meter for (meter,) in spot] == ["DS4 v2 Spot", "L4s Spot", "L4s Spot"]
+
+
+def test_the_same_files_twice_change_nothing(tmp_path: Path) -> None:
+    write_cur(demo_scenario(days=3), tmp_path / "export")
+    path = tmp_path / "l.duckdb"
+    assert not ingest([str(tmp_path / "export")], path).unchanged
+    before = fingerprint(path)
+    assert ingest([str(tmp_path / "export")], path).unchanged
+    assert ingest([str(next((tmp_path / "export").rglob("*.parquet")))], path).unchanged
+    assert fingerprint(path) == before
+
+
+def test_a_restated_bill_replaces_the_old_one_and_leaves_the_others(
+    cur_csv: Callable[..., Path], tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    path = tmp_path / "l.duckdb"
+    april = {
+        "bill_invoice_id": "INV4",
+        "bill_billing_period_start_date": "2024-04-01T00:00:00.000Z",
+        "bill_billing_period_end_date": "2024-05-01T00:00:00.000Z",
+    }
+    broken = {"line_item_line_item_type": "Nonsense", "line_item_unblended_cost": "3"}
+    ingest([str(cur_csv({}, {}, broken, april))], path)
+    restated = cur_csv({"line_item_unblended_cost": "0.05"}, name="restated.csv")
+    report = ingest([str(restated)], path)
+    assert list(report.replaced.values()) == [Decimal("0.192")]
+    assert ledger_rows(path, "SELECT InvoiceId, BilledCost FROM ledger ORDER BY 1") == [
+        ("INV", Decimal("0.05")),
+        ("INV4", Decimal("0.096")),
+    ]
+    # The rejected row was of the old bill.
+    assert ledger_rows(path, "SELECT count(*) FROM rejected_rows") == [(0,)]
+    assert ledger_rows(path, "SELECT invoice, cost_out FROM bills ORDER BY 1") == [
+        ("INV", Decimal("0.05")),
+        ("INV4", Decimal("0.096")),
+    ]
+    # The first files are no longer what the ledger holds, so they are read again, and restore it.
+    assert not ingest([str(tmp_path / "cur.csv")], path).unchanged
+    assert ledger_rows(path, "SELECT sum(BilledCost) FROM ledger") == [(Decimal("0.288"),)]
+
+
+def test_rejected_rows_keep_file_line_reason_and_cost(
+    cur_csv: Callable[..., Path], tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    path = tmp_path / "l.duckdb"
+    report = ingest(
+        [
+            str(
+                cur_csv(
+                    {},
+                    {"line_item_line_item_type": "LunarRebate", "line_item_unblended_cost": "12.5"},
+                    {"line_item_unblended_cost": "a lot"},
+                    {"line_item_usage_start_date": "yesterday"},
+                    {"line_item_currency_code": ""},
+                    {"line_item_usage_end_date": "2024-03-05T09:00:00.000Z"},
+                )
+            )
+        ],
+        path,
+    )
+    rows = ledger_rows(path, "SELECT source_line, reason, cost FROM rejected_rows ORDER BY 1")
+    assert rows == [
+        (3, "unknown line item type LunarRebate", Decimal("12.5")),
+        (4, "line_item_unblended_cost: not a number: a lot", None),
+        (5, "line_item_usage_start_date: not a time: yesterday", Decimal("0.096")),
+        (6, "line_item_currency_code is empty", Decimal("0.096")),
+        (7, "the usage ends before it begins", Decimal("0.096")),
+    ]
+    assert sum(report.rejected.values()) == 5
+    text = ledger_rows(
+        path, "SELECT source_row->>'line_item_line_item_type' FROM rejected_rows WHERE source_line = 3"
+    )
+    assert text == [("LunarRebate",)]
+    bill = next(b for b in report.bills if b.currency == "USD")
+    assert (bill.cost_in, bill.cost_out, bill.cost_rejected) == (
+        Decimal("12.788"),
+        Decimal("0.096"),
+        Decimal("12.692"),
+    )
+
+
+def test_negations_that_do_not_cancel_leave_an_adjustment(
+    cur_csv: Callable[..., Path], tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    plan = {"savings_plan_savings_plan_a_r_n": "arn:sp", "savings_plan_savings_plan_effective_cost": "0.07"}
+    covered = plan | {"line_item_line_item_type": "SavingsPlanCoveredUsage"}
+    negation = plan | {
+        "line_item_line_item_type": "SavingsPlanNegation",
+        "line_item_unblended_cost": "-0.096",
+    }
+    report = ingest([str(cur_csv(covered, covered, negation))], tmp_path / "l.duckdb")
+    assert report.bills[0].cost_in == report.bills[0].cost_out == Decimal("0.096")
+    rows = ledger_rows(
+        tmp_path / "l.duckdb",
+        "SELECT ChargeCategory, BilledCost, EffectiveCost, x_Flags FROM ledger ORDER BY 1, 3",
+    )
+    assert rows == [
+        ("Adjustment", Decimal("0.096"), Decimal("0.096"), "commitment-imbalance"),
+        ("Usage", 0, Decimal("0.07"), None),
+        ("Usage", 0, Decimal("0.07"), None),
+    ]
+
+
+def test_a_bill_that_comes_in_two_formats_is_refused(tmp_path: Path) -> None:
+    scenario = demo_scenario(days=2)
+    write_cur(scenario, tmp_path / "cur")
+    write_focus(scenario, tmp_path / "focus")
+    path = tmp_path / "l.duckdb"
+    with pytest.raises(InputError, match="as aws-cur and as focus; accepted: one export per bill"):
+        ingest([str(tmp_path / "cur"), str(tmp_path / "focus")], path)
+    with Ledger.open(path) as ledger:
+        assert ledger.rows("SELECT count(*) FROM ledger") == [(0,)]
+
+
+def test_an_unbalanced_bill_is_refused_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optimizer.billing.normalise import Normalised
+
+    write_cur(demo_scenario(days=2), tmp_path / "cur")
+
+    def without_refunds(self: Normalised) -> Any:
+        good = self.rows.filter(self.rows.ChargeClass.isnull() & ~self.rows.dropped)
+        return good.drop("reject_reason", "dropped", "source_cost")
+
+    # A mapping mistake that loses the refunds.
+    monkeypatch.setattr(Normalised, "accepted", property(without_refunds))
+    with pytest.raises(SpotwiseError, match="does not balance"):
+        ingest([str(tmp_path / "cur")], tmp_path / "l.duckdb")
+    with Ledger.open(tmp_path / "l.duckdb") as ledger:
+        assert ledger.rows("SELECT (SELECT count(*) FROM ledger), (SELECT count(*) FROM ingests)") == [(0, 0)]
+
+
+def test_ctrl_c_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
+    write_cur(demo_scenario(days=2), tmp_path / "one")
+    write_cur(demo_scenario(days=2, seed=5), tmp_path / "two")
+    path = tmp_path / "l.duckdb"
+    ingest([str(tmp_path / "one")], path)
+    before = fingerprint(path)
+    for stage in ("reading", "checking", "writing"):
+
+        def press(said: str, wanted: str = stage) -> None:
+            if said.startswith(wanted):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            ingest([str(tmp_path / "two")], path, progress=press)
+        assert fingerprint(path) == before
+
+
+INGEST = """
+import sys
+from pathlib import Path
+from optimizer.billing.ingest import ingest
+print("ready", flush=True)
+ingest([sys.argv[1]], Path(sys.argv[2]), progress=lambda stage: print(stage, flush=True))
+print("done", flush=True)
+"""
+
+
+def test_a_killed_ingest_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
+    write_cur(demo_scenario(days=3), tmp_path / "one")
+    write_cur(demo_scenario(days=30, seed=5), tmp_path / "two")
+    path = tmp_path / "l.duckdb"
+    ingest([str(tmp_path / "one")], path)
+    before = fingerprint(path)
+    killed_between = 0
+    for delay in (0.0, 0.1, 0.25, 0.5, 0.8, 1.2):
+        with subprocess.Popen(
+            [sys.executable, "-c", INGEST, str(tmp_path / "two"), str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[3],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+            said = process.stdout.read()
+        if "done" in said or "writing" in said:
+            # The commit was reached: either all of it is there or nothing.
+            assert fingerprint(path) == before or fingerprint(path)[0][0] > before[0][0]
+            break
+        killed_between += "reading" in said
+        assert fingerprint(path) == before
+    assert killed_between >= 1
+
+
+def test_exports_on_s3_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+    from moto import mock_aws
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    truth = write_cur(demo_scenario(days=9), tmp_path / "cur")
+    with mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="bills")
+        for file in truth.files:
+            client.upload_file(str(file), "bills", f"export/{file.relative_to(tmp_path / 'cur')}")
+        client.put_object(Bucket="bills", Key="export/metadata/x-Manifest.json", Body=b"{}")
+        report = ingest(["s3://bills/export/"], tmp_path / "l.duckdb")
+        assert len(report.files) == len(truth.files) == 2
+        assert all(name.startswith("s3://bills/export/data/BILLING_PERIOD=") for name, _ in report.files)
+        assert sum(b.cost_out for b in report.bills) == pytest.approx(sum(truth.billed.values()))
+        with pytest.raises(InputError, match="no export under this prefix"):
+            ingest(["s3://bills/nothing"], tmp_path / "l.duckdb")
+        with pytest.raises(SpotwiseError, match="NoSuchBucket"):
+            ingest(["s3://absent/x"], tmp_path / "l.duckdb")
+
+
+def test_parquet_files_with_different_columns_are_one_export(tmp_path: Path) -> None:
+    truth = write_cur(demo_scenario(days=9), tmp_path / "cur")
+    first = pq.read_table(truth.files[0])
+    wider = first.append_column(
+        "savings_plan_offering_type", pa.array(["ComputeSavingsPlans"] * first.num_rows)
+    )
+    pq.write_table(wider, truth.files[0])
+    report = ingest([str(tmp_path / "cur")], tmp_path / "l.duckdb")
+    assert sum(b.cost_out for b in report.bills) == pytest.approx(sum(truth.billed.values()))
