@@ -39,6 +39,10 @@ def test_no_module_of_the_numpy_side_loads_anything_heavy(package: str) -> None:
     assert not _modules_after(import_all) & HEAVY
 
 
+def test_the_command_line_loads_nothing_heavy() -> None:
+    assert not _modules_after("import optimizer.cli") & (HEAVY | {"pandas", "numba", "plotly", "scipy"})
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_each_package_is_typed(package: str) -> None:
     assert (ROOT / package / "py.typed").is_file()
