@@ -35,9 +35,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    debug: Annotated[
-        bool, typer.Option(help="Show the traceback of an error.")
-    ] = False,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
         typer.Option(
@@ -55,11 +53,7 @@ def _attach() -> None:
     for name in COMMANDS:
         group: typer.Typer = importlib.import_module(f"optimizer.cli.{name}").app
         commands = group.registered_commands
-        if (
-            len(commands) == 1
-            and not group.registered_groups
-            and commands[0].name == name
-        ):
+        if len(commands) == 1 and not group.registered_groups and commands[0].name == name:
             app.registered_commands.append(commands[0])
         else:
             app.add_typer(group, name=name)
