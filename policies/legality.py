@@ -6,7 +6,9 @@ from numba import njit
 
 from simulator.deadline.kernel import B1, F8, I8
 
-EPSILON_SECONDS = 1e-6
+EPSILON_SECONDS = 1e-7
+"""Slack short of a threshold by less than this is taken to be rounding. It must stay below the kernel's
+`EPSILON_SECONDS`, so that what is given here and the rounding to come together still count as done."""
 
 
 @njit(cache=True, nogil=True)
