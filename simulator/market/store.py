@@ -6,6 +6,7 @@ import json
 import math
 import os
 import secrets
+import tokenize
 import zipfile
 import zlib
 from datetime import datetime
@@ -88,6 +89,7 @@ def load_market(path: Path) -> Market:
         MemoryError,
         NotImplementedError,  # a compression method that zipfile does not know
         RecursionError,
+        tokenize.TokenError,  # numpy parses array headers as Python literals
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

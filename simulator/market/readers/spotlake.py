@@ -45,17 +45,19 @@ def read_spotlake_parquet(file: str, data: bytes) -> list[PriceHistory]:
         )
         if size > HIGHEST_BYTES or source.metadata.num_rows > HIGHEST_BYTES // 64:
             raise InputError(f"{file}: {source.metadata.num_rows} rows; accepted: smaller files")
-        table = source.read()
-    except (pyarrow.ArrowException, OSError) as error:
+        # Whoever wrote the file may have left pandas notes in it: they say nothing that is needed.
+        table = source.read().replace_schema_metadata(None)
+        table.validate(full=True)  # finds text that is no UTF-8 here instead of much later
+        columns = {normalised(name): name for name in table.column_names}
+        frame = table.select([columns[name] for name in COLUMNS if name in columns]).to_pandas()
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         raise InputError(f"{file}: not a whole parquet file ({error}); accepted: SpotLake rows") from error
-    columns = {normalised(name): name for name in table.column_names}
     lacking = [name for name in COLUMNS if name not in columns]
     if lacking or table.num_rows == 0:
         raise InputError(
             f"{file}: column {', '.join(lacking) or 'values'} missing; "
             f"it has {', '.join(table.column_names)}; accepted: {', '.join(COLUMNS)}"
         )
-    frame = table.select([columns[name] for name in COLUMNS]).to_pandas()
     frame.columns = list(COLUMNS)
     return _histories(Table(file, frame.astype(str), "row", 0))
 

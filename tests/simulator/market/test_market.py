@@ -171,6 +171,8 @@ DAMAGE: dict[str, tuple[dict[str, bytes | None], str]] = {
         {"spot_price.npy": npy(np.ones((2, 3))).replace(b"(2, 3), }         ", b"(2, 3000000000), }")},
         "shape"),
     "not an array": ({"spot_price.npy": b"hello"}, "not a whole market file"),
+    "array header is no literal": (
+        {"spot_price.npy": npy(np.ones((2, 3))).replace(b"'descr'", b"\x00descr'")}, "not a whole"),
     "array lacking": ({"spot_price.npy": None}, "other content"),
     "extra member": ({"../../evil.py": b"x"}, "other content"),
     "NaN price": ({"spot_price.npy": npy(np.full((2, 3), np.nan))}, "is nan"),

@@ -240,6 +240,16 @@ class TestSpotLake:
             read("/x/spotlake", write(spotlake_rows(*rows)))
         assert "/x/spotlake" in str(caught.value)
 
+    def test_damaged_pandas_notes_in_parquet_do_not_matter(self, write: Write, read: Read) -> None:
+        content = write(spotlake_rows((0, 0.03, 0.09)))
+        damaged = content.replace(b'"pandas_version"', b'"' + b"\xff" * 6 + b'_version"')
+        assert hours(read("f", damaged)[0]) == [0]
+
+    def test_damaged_text_is_refused(self, write: Write, read: Read) -> None:
+        content = write(spotlake_rows((0, 0.03, 0.09))).replace(b"euw1-az1", b"\xffuw1-az1")
+        with pytest.raises(InputError, match=r"not text|not a whole parquet file"):
+            read("f", content)
+
     def test_a_missing_column_is_refused(self, write: Write, read: Read) -> None:
         with pytest.raises(InputError, match="column az"):
             read("f", write(spotlake_rows((0, 1, 1)).drop(columns="AZ")))
