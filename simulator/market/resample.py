@@ -42,5 +42,10 @@ def step_values(
 
     Returns:
         (T,) values.
+
+    Raises:
+        ValueError: A moment lies before the first time.
     """
+    if moments_ms.size and moments_ms.min() < times_ms[0]:
+        raise ValueError(f"no value is known at {moments_ms.min()}: the first is from {times_ms[0]}")
     return np.asarray(values[np.searchsorted(times_ms, moments_ms, side="right") - 1])

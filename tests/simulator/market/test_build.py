@@ -87,6 +87,21 @@ def test_a_trace_takes_the_price_history_of_its_pool(folder: Path) -> None:
     assert market.spot_price.tolist() == [[0.9, 0.9, 0.9, 0.8, 0.8, 0.8]]
 
 
+def test_a_late_history_shortens_the_market_only_where_it_is_needed(folder: Path) -> None:
+    paths = [
+        trace(folder, data=[1] * 12),
+        history(folder, ("00:30:00", "v100", 0.9), ("01:00:00", "v100", 0.8)),
+    ]
+    paths[1].write_text(
+        "\n".join(
+            line + (",od" if i == 0 else ",3.5") for i, line in enumerate(paths[1].read_text().splitlines())
+        ).replace(",od", ",ondemand_price")
+    )
+    needed = build_market(paths, BuildOptions(tick_seconds=300, spot_price=1.0))
+    assert (needed.ticks, needed.on_demand_price[0, 0]) == (6, 3.5)
+    assert build_market(paths, BuildOptions(tick_seconds=300, **PRICED)).ticks == 12
+
+
 def test_price_only_pools_are_unlimited_and_say_so(folder: Path) -> None:
     path = history(folder, ("00:00:30", "m5.large", 0.05), ("01:00:00", "m5.large", 0.06))
     market = build_market([path], BuildOptions(on_demand_price=0.1))

@@ -41,6 +41,11 @@ def test_step_values_carry_the_last_value_forward(events: dict[int, float], late
         assert value == events[max(time for time in events if time <= moment)]
 
 
+def test_nothing_is_known_before_the_first_event() -> None:
+    with pytest.raises(ValueError, match="no value is known at 4"):
+        step_values(np.array([5, 6]), np.array([1.0, 2.0]), np.array([4, 5]))
+
+
 def at(hours: float) -> int:
     return round(hours * 3_600_000)
 
