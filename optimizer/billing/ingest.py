@@ -7,16 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from optimizer.billing.ledger import Ledger, to_sql
-from optimizer.billing.normalise import Normalised, normalise
+from optimizer.billing.ledger import Ledger
+from optimizer.billing.mapping import RAW_VIEW, Queries, compile_queries
 from optimizer.billing.sources import Detected, Format, RawTable, detect, find_files, open_raw
-from optimizer.billing.sources.fields import raw_schema
 from simulator.errors import InputError, SpotwiseError
-
-if TYPE_CHECKING:
-    import ibis.expr.types as ir
 
 CENT = Decimal("0.01")
 """A bill may differ by this much between export and ledger, and no more."""
@@ -171,47 +167,31 @@ class _Batch:
         )
 
     def _read(self, found: list[Detected], kind: Format) -> None:
-        import ibis
-
         self.progress(f"reading {len(found)} {kind} file{'s' if len(found) > 1 else ''}")
-        raw = open_raw(self.ledger.connection, found, kind, "raw_export")
-        lines = ibis.table(raw_schema(kind, credits=True), name=raw.credits) if raw.credits else None
-        normalised = normalise(ibis.table(raw_schema(kind), name=raw.view), lines, kind)
-        for part in (normalised.accepted, *normalised.derived):
+        raw = open_raw(self.ledger.connection, found, kind, RAW_VIEW)
+        queries = compile_queries(kind, raw.credits)
+        unpriced = self.ledger.rows(f"SELECT * FROM ({queries.unpriced_spot}) LIMIT 1")
+        for part in (queries.accepted_priced if unpriced else queries.accepted, *queries.derived):
             self.ledger.connection.execute(
-                f"INSERT INTO ledger BY NAME SELECT *, {self.id}::BIGINT AS x_IngestId FROM ({to_sql(part)})"
+                f"INSERT INTO ledger BY NAME SELECT *, {self.id}::BIGINT AS x_IngestId FROM ({part})"
             )
         self.progress("checking the sums")
-        _add(self.sums_in, self._sums(normalised.rows))
-        if self._reject(normalised, raw):
-            _add(self.sums_rejected, self._sums(normalised.rejected))
+        _add(self.sums_in, self.ledger.rows(queries.sums_in))
+        if self._reject(queries, raw):
+            _add(self.sums_rejected, self.ledger.rows(queries.sums_rejected))
 
-    def _sums(self, rows: ir.Table) -> list[tuple[Any, ...]]:
-        keys = ("ProviderName", "BillingAccountId", "BillingPeriodStart", "InvoiceId", "BillingCurrency")
-        return self.ledger.rows(rows.group_by(*keys).agg(total=rows.source_cost.sum()))
-
-    def _reject(self, normalised: Normalised, raw: RawTable) -> int:
-        rejected = normalised.rejected
-        picked = rejected.select(
-            source_file=rejected.x_SourceFile,
-            source_line=rejected.x_SourceLine,
-            reason=rejected.reject_reason,
-            provider=rejected.ProviderName,
-            account=rejected.BillingAccountId,
-            period=rejected.BillingPeriodStart,
-            invoice=rejected.InvoiceId,
-            currency=rejected.BillingCurrency,
-            cost=rejected.source_cost,
-        )
+    def _reject(self, queries: Queries, raw: RawTable) -> int:
+        """Keep what could not be mapped; returns the number of rows that an invoice holds."""
+        execute = self.ledger.connection.execute
         before = int(self.ledger.rows("SELECT count(*) FROM rejected_rows")[0][0])
-        self.ledger.connection.execute(
-            f"INSERT INTO rejected_rows BY NAME SELECT {self.id}::BIGINT AS ingest_id, * FROM"
-            f" ({to_sql(picked)})"
+        execute(
+            "INSERT INTO rejected_rows BY NAME"
+            f" SELECT {self.id}::BIGINT AS ingest_id, * FROM ({queries.rejected})"
         )
         count = int(self.ledger.rows("SELECT count(*) FROM rejected_rows")[0][0]) - before
         if count:
             # The row as it was read, so that it can be looked at without the file.
-            self.ledger.connection.execute(
+            execute(
                 "UPDATE rejected_rows SET source_row = r.text"
                 " FROM (SELECT source_file, source_line, to_json(t)::VARCHAR AS text"
                 f" FROM {raw.view} AS t SEMI JOIN rejected_rows USING (source_file, source_line)) AS r"
@@ -220,7 +200,7 @@ class _Batch:
                 [self.id],
             )
         for file, line, text in raw.malformed:
-            self.ledger.connection.execute(
+            execute(
                 "INSERT INTO rejected_rows (ingest_id, source_file, source_line, reason, source_row)"
                 " VALUES (?, ?, ?, ?, ?)",
                 [self.id, file, line, "the line does not have the columns of line 1", text],
@@ -336,7 +316,8 @@ class _Batch:
             " AND PricingCategory = 'Committed' AND NOT contains(x_Flags, 'effective-cost-unknown')"
             " AND (BillingAccountId, BillingPeriodStart) NOT IN (SELECT (BillingAccountId,"
             " BillingPeriodStart)"
-            " FROM ledger WHERE x_IngestId = ? AND ChargeCategory = 'Purchase')",
+            " FROM ledger WHERE x_IngestId = ? AND ChargeCategory = 'Purchase' AND"
+            " CommitmentDiscountId IS NOT NULL)",
             [self.id, self.id],
         )[0][0]
         if only_amortized:

@@ -150,9 +150,9 @@ def to_sql(expression: ir.Table) -> str:
 
 
 def _cannot_open(path: Path, error: duckdb.IOException) -> SpotwiseError:
-    text = str(error).splitlines()[0]
+    text = str(error).splitlines()[0].replace(str(path.resolve()), path.name).replace(str(path), path.name)
     if "lock" in text.lower():
         return SpotwiseError(f"{path}: another process has the ledger open; wait for it ({text})")
-    if "newer" in text.lower() or "version" in text.lower():
+    if "newer" in text.lower() or "storage version" in text.lower() or "version number" in text.lower():
         return InputError(f"{path}: written by a later DuckDB; update Spotwise ({text})")
     return InputError(f"{path}: not a ledger ({text})")

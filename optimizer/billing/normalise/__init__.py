@@ -8,14 +8,14 @@ from optimizer.billing.normalise.aws import normalise_aws
 from optimizer.billing.normalise.azure import normalise_azure
 from optimizer.billing.normalise.focus import normalise_focus
 from optimizer.billing.normalise.gcp import normalise_gcp
-from optimizer.billing.normalise.row import Normalised
+from optimizer.billing.normalise.row import Normalised, on_demand_equivalents
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
     from optimizer.billing.sources import Format
 
-__all__ = ["Normalised", "normalise"]
+__all__ = ["Normalised", "normalise", "on_demand_equivalents"]
 
 
 def normalise(raw: ir.Table, credit_lines: ir.Table | None, source_format: Format) -> Normalised:

@@ -13,7 +13,6 @@ from optimizer.billing.normalise.row import (
     first_reason,
     joined_flags,
     money,
-    on_demand_equivalents,
     product,
     quotient,
     sku_details,
@@ -91,8 +90,6 @@ def normalise_aws(raw: ir.Table, source_format: str) -> Normalised:
         dropped=ibis.coalesce(dropped, ibis.literal(False)),
         source_cost=_cost(raw),
     )
-    meter = rows.SkuMeter.replace("SpotUsage", "BoxUsage")
-    rows = on_demand_equivalents(rows, meter)
     good = raw.filter(reasons.isnull())
     return Normalised(rows, (_unused(good, source_format), _imbalance(good, source_format)))
 

@@ -13,7 +13,6 @@ from optimizer.billing.normalise.row import (
     first_reason,
     joined_flags,
     money,
-    on_demand_equivalents,
     product,
     quotient,
     sku_details,
@@ -54,8 +53,7 @@ def normalise_azure(raw: ir.Table) -> Normalised:
         dropped=ibis.coalesce(dropped, ibis.literal(False)),
         source_cost=invoiced,
     )
-    meter = rows.SkuMeter.re_replace(r"(?i) (spot|low priority)$", "")
-    return Normalised(on_demand_equivalents(rows, meter))
+    return Normalised(rows)
 
 
 def _reasons(raw: ir.Table) -> ir.StringValue:

@@ -14,7 +14,6 @@ from optimizer.billing.normalise.row import (
     first_reason,
     joined_flags,
     money,
-    on_demand_equivalents,
     quotient,
     sku_details,
     span_hours,
@@ -44,11 +43,7 @@ def normalise_focus(raw: ir.Table) -> Normalised:
         dropped=ibis.literal(False),
         source_cost=raw.BilledCost,
     )
-    meter = ibis.coalesce(rows.SkuMeter, rows.x_InstanceType).re_replace(
-        r"(?i)spot ?(preemptible )?(usage)?", ""
-    )
-    meter = meter.replace("BoxUsage", "")
-    return Normalised(on_demand_equivalents(rows, meter))
+    return Normalised(rows)
 
 
 def _reasons(raw: ir.Table) -> ir.StringValue:

@@ -13,7 +13,6 @@ from optimizer.billing.normalise.row import (
     first_reason,
     joined_flags,
     money,
-    on_demand_equivalents,
     quotient,
     sku_details,
     span_hours,
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 COST_TYPES = ("regular", "tax", "adjustment", "rounding_error")
 _SPOT = r"(?i)\b(spot|preemptible)\b"
-_SPOT_PREFIX = r"(?i)^(spot )?(preemptible )?"
 _SHARED_CORES = (("e2-micro", 0.25), ("e2-small", 0.5), ("e2-medium", 1.0))
 """Shared-core types are billed by this fraction of a vCPU, whatever their label says."""
 
@@ -55,11 +53,10 @@ def normalise_gcp(raw: ir.Table, credit_lines: ir.Table | None) -> Normalised:
     )
     effective = joined.EffectiveCost - ibis.coalesce(joined.idle, money(0))
     rows = joined.mutate(EffectiveCost=effective.cast("decimal(38, 15)")).select(*rows.columns)
-    meter = rows.SkuMeter.re_replace(_SPOT_PREFIX, "")
     derived = [_unused_rows(unused)]
     if credit_lines is not None:
         derived.append(_credit_rows(credit_lines.filter(_reasons(credit_lines).isnull())))
-    return Normalised(on_demand_equivalents(rows, meter), tuple(derived))
+    return Normalised(rows, tuple(derived))
 
 
 def _reasons(raw: ir.Table) -> ir.StringValue:

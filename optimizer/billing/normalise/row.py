@@ -41,6 +41,13 @@ class Normalised:
         return good.select(*WRITTEN)
 
     @property
+    def unpriced_spot(self) -> ir.Table:
+        """The lines of spot rows without an on-demand price in the export."""
+        rows = self.accepted
+        unknown = (rows.PricingCategory == "Dynamic") & rows.x_OnDemandEquivalentCost.isnull()
+        return rows.filter(unknown).select(rows.x_SourceLine)
+
+    @property
     def rejected(self) -> ir.Table:
         """The bad rows."""
         return self.rows.filter(self.rows.reject_reason.notnull())
@@ -124,12 +131,26 @@ def _typed(value: Any, kind: str) -> Any:
     return value if value.type() == ibis.dtype(kind) else value.cast(kind)
 
 
-def on_demand_equivalents(rows: ir.Table, meter: ir.StringValue) -> ir.Table:
+_SPOT_WORDS = (
+    ("SpotUsage", "BoxUsage"),
+    ("Spot Preemptible ", ""),
+    ("Preemptible ", ""),
+    ("Spot Instance", "Instance"),
+    (" Low Priority", ""),
+    (" Spot", ""),
+)
+"""How the meters of spot differ from those of on-demand capacity, on any of the clouds."""
+
+
+def on_demand_equivalents(rows: ir.Table) -> ir.Table:
     """Return `rows` with `x_OnDemandEquivalentCost` filled where a twin on-demand meter shows the price.
 
-    Spot rows carry no on-demand price in most exports. Where the same batch bills the same meter in the same
-    region on demand, its list price per unit is the price. `meter` names the meter without the word for spot.
+    Spot rows carry no on-demand price in many exports. Where the same batch bills the same meter in the same
+    region on demand, its highest list price per unit is the price: commitments and free tiers only lower it.
     """
+    meter: Any = ibis.coalesce(rows.SkuMeter, rows.x_InstanceType)
+    for spot, plain in _SPOT_WORDS:
+        meter = meter.replace(spot, plain)
     keyed = rows.mutate(od_meter=meter)
     billed = keyed.filter(
         keyed.PricingCategory.isin(["Standard", "Committed"])
@@ -137,10 +158,9 @@ def on_demand_equivalents(rows: ir.Table, meter: ir.StringValue) -> ir.Table:
         & (keyed.PricingQuantity > money(0))
         & (keyed.ListCost > money(0))
     )
-    # The most usual line is the on-demand line itself; the maximum is its undiscounted price.
-    rates = billed.group_by(
-        od_provider=billed.ProviderName, od_region=billed.RegionId, od_key=billed.od_meter
-    ).agg(od_rate=(billed.ListCost.cast("float64") / billed.PricingQuantity.cast("float64")).max())
+    per_unit = billed.ListCost.cast("float64") / billed.PricingQuantity.cast("float64")
+    keys = {"od_provider": billed.ProviderName, "od_region": billed.RegionId, "od_key": billed.od_meter}
+    rates = billed.group_by(**keys).agg(od_rate=per_unit.max())
     joined = keyed.left_join(
         rates,
         (keyed.PricingCategory == "Dynamic")
@@ -148,11 +168,7 @@ def on_demand_equivalents(rows: ir.Table, meter: ir.StringValue) -> ir.Table:
         & (keyed.RegionId == rates.od_region)
         & (keyed.od_meter == rates.od_key),
     )
-    filled = ibis.coalesce(
-        joined.x_OnDemandEquivalentCost,
-        when(
-            joined.PricingCategory == "Dynamic",
-            (joined.od_rate * joined.PricingQuantity.cast("float64")).cast(MONEY),
-        ),
-    )
+    at_rate = (joined.od_rate * joined.PricingQuantity.cast("float64")).cast(MONEY)
+    twin = when(joined.PricingCategory == "Dynamic", at_rate)
+    filled = ibis.coalesce(joined.x_OnDemandEquivalentCost, twin)
     return joined.mutate(x_OnDemandEquivalentCost=filled).select(*rows.columns)

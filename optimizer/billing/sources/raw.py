@@ -214,7 +214,7 @@ def _project(
     errors: list[str] = []
     for field in fields:
         candidates = [sources[n] for n in field.names if n in sources]
-        value, complaints = _read(field, candidates)
+        value, complaints = _read(field, candidates, strip=format.startswith("aws"))
         columns.append(f"{value} AS {quote(field.name)}")
         errors += complaints
         if field.type == "tags":
@@ -284,11 +284,11 @@ def _legacy_tags(described: list[tuple[str, str]]) -> dict[str, _Source]:
                 pairs.append(f"{{'key': {literal(key)}, 'value': {quote(name)}::VARCHAR}}")
     if not pairs:
         return {}
-    return {"resource_tags": _Source(f"map_from_entries([{', '.join(pairs)}])", "MAP(VARCHAR, VARCHAR)")}
+    return {"resource_tags": _Source(f"[{', '.join(pairs)}]", "STRUCT(key VARCHAR, value VARCHAR)[]")}
 
 
-def _read(field: Field, candidates: list[_Source]) -> tuple[str, list[str]]:
-    """Return the SQL of a field and the SQL of what is wrong with it."""
+def _read(field: Field, candidates: list[_Source], *, strip: bool) -> tuple[str, list[str]]:
+    """Return the SQL of a field and the SQL of what is wrong with it; `strip` AWS's prefix from tag keys."""
     if not candidates:
         empty = {"decimal": _SQL_MONEY, "time": "TIMESTAMP", "date": "TIMESTAMP"}.get(field.type, "VARCHAR")
         return f"NULL::{empty}", []
@@ -303,7 +303,7 @@ def _read(field: Field, candidates: list[_Source]) -> tuple[str, list[str]]:
         value = _time(source, american=field.type == "date")
         return value, [] if source.type == "TIMESTAMP" else [_complaint(field, source, value, "not a time")]
     if field.type == "tags":
-        return _tags(source), []
+        return _tags(source, strip=strip), []
     return f"{source.sql}::VARCHAR", []
 
 
@@ -370,21 +370,25 @@ def _broken(candidates: list[_Source]) -> str:
     return f"coalesce(NOT json_valid({text}), false)"
 
 
-def _tags(source: _Source) -> str:
+def _tags(source: _Source, *, strip: bool) -> str:
     """Return SQL for a JSON object as text, null when there are no tags or their text is not JSON.
 
-    Keys lose the `user_` or `user:` that AWS puts before the user's own.
+    With `strip`, keys lose the `user_` or `user:` that AWS puts before the user's own.
     """
-    if source.type.startswith("MAP"):
-        entries = f"map_entries({source.sql})"
-        key = "regexp_replace(x.key, '^user[_:]', '')"
-    elif source.type.endswith("[]"):
-        entries, key = source.sql, "x.key"
-    elif source.type.startswith("STRUCT"):
-        return f"nullif(to_json({source.sql})::VARCHAR, '{{}}')"
+    if source.type.endswith("[]"):
+        # Not through a map, which refuses the doubled keys that real labels have.
+        kept = f"list_filter({source.sql}, lambda x: x.value IS NOT NULL AND x.value <> '')"
+        pair = "to_json(x.key)::VARCHAR || ':' || to_json(x.value)::VARCHAR"
+        pairs = f"list_transform({kept}, lambda x: {pair})"
+        text = f"CASE WHEN len({kept}) > 0 THEN '{{' || array_to_string({pairs}, ',') || '}}' END"
+    elif source.type.startswith(("MAP", "STRUCT")):
+        text = f"to_json({source.sql})::VARCHAR"
     else:
-        text = _tag_text(source)
-        return f"CASE WHEN json_valid({text}) AND {text} <> '{{}}' THEN {text} END"
-    kept = f"list_filter({entries}, lambda x: x.value IS NOT NULL AND x.value <> '')"
-    renamed = f"list_transform({kept}, lambda x: {{'key': {key}, 'value': x.value}})"
-    return f"CASE WHEN len({kept}) > 0 THEN to_json(map_from_entries({renamed}))::VARCHAR END"
+        told = _tag_text(source)
+        # `json` also takes the blanks out, which the replacement below relies on.
+        text = f"CASE WHEN json_valid({told}) THEN {'json(' + told + ')' if strip else told} END"
+    if strip:
+        # A quote inside a value is escaped, so a quote behind a brace or a comma begins a key.
+        for prefix in ("user_", "user:"):
+            text = f"replace(replace({text}, '{{\"{prefix}', '{{\"'), ',\"{prefix}', ',\"')"
+    return f"nullif({text}, '{{}}')"

@@ -65,8 +65,7 @@ CUR_LINE = {
 """One on-demand instance-hour, as a data export in CSV has it."""
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
-    """Write rows under the union of their columns."""
+def _write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
     names = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", encoding="utf-8", newline="") as out:
         writer = csv.DictWriter(out, names, restval="")
@@ -76,10 +75,16 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
 
 
 @pytest.fixture
+def write_csv() -> Callable[..., Path]:
+    """Return a function that writes rows (mappings) to a path under the union of their columns."""
+    return _write_csv
+
+
+@pytest.fixture
 def cur_csv(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes report lines, each given as what differs from `CUR_LINE`."""
 
     def write(*changes: Mapping[str, str], name: str = "cur.csv") -> Path:
-        return write_csv(tmp_path / name, [CUR_LINE | dict(change) for change in changes])
+        return _write_csv(tmp_path / name, [CUR_LINE | dict(change) for change in changes])
 
     return write

@@ -264,6 +264,7 @@ def test_a_bill_that_comes_in_two_formats_is_refused(tmp_path: Path) -> None:
 def test_an_unbalanced_bill_is_refused_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from optimizer.billing.mapping import compile_queries
     from optimizer.billing.normalise import Normalised
 
     write_cur(demo_scenario(days=2), tmp_path / "cur")
@@ -273,9 +274,12 @@ def test_an_unbalanced_bill_is_refused_and_nothing_is_written(
         return good.drop("reject_reason", "dropped", "source_cost")
 
     # A mapping mistake that loses the refunds.
-    monkeypatch.setattr(Normalised, "accepted", property(without_refunds))
-    with pytest.raises(SpotwiseError, match="does not balance"):
-        ingest([str(tmp_path / "cur")], tmp_path / "l.duckdb")
+    with monkeypatch.context() as patch:
+        patch.setattr(Normalised, "accepted", property(without_refunds))
+        compile_queries.cache_clear()
+        with pytest.raises(SpotwiseError, match="does not balance"):
+            ingest([str(tmp_path / "cur")], tmp_path / "l.duckdb")
+    compile_queries.cache_clear()
     with Ledger.open(tmp_path / "l.duckdb") as ledger:
         assert ledger.rows("SELECT (SELECT count(*) FROM ledger), (SELECT count(*) FROM ingests)") == [(0, 0)]
 

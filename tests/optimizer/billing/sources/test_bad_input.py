@@ -1,0 +1,168 @@
+"""Damaged, strange and hostile files give a clear error, or rejected rows, and lose nothing."""
+
+import gzip
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from optimizer.billing.ingest import ingest
+from optimizer.billing.ledger import Ledger
+from optimizer.billing.sample import demo_scenario, write_cur
+from simulator.errors import InputError, SpotwiseError
+
+Rows = list[tuple[Any, ...]]
+CurCsv = Callable[..., Path]
+
+
+def refused(tmp_path: Path, file: Path | str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        ingest([str(file)], tmp_path / "l.duckdb")
+    assert Path(str(file)).name in str(caught.value)
+
+
+def test_files_that_cannot_be_read_are_refused_by_name(cur_csv: CurCsv, tmp_path: Path) -> None:
+    text = cur_csv(*[{} for _ in range(2000)]).read_bytes()
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(text)[:-400])
+    refused(tmp_path, tmp_path / "cut.csv.gz", "damaged or truncated gzip")
+    (tmp_path / "hidden.csv").write_bytes(gzip.compress(text))
+    refused(tmp_path, tmp_path / "hidden.csv", "does not end in .gz")
+    truth = write_cur(demo_scenario(days=2), tmp_path / "cur")
+    whole = truth.files[0].read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    refused(tmp_path, tmp_path / "cut.parquet", "damaged or truncated parquet")
+    (tmp_path / "semicolons.csv").write_bytes(text.replace(b",", b";"))
+    refused(tmp_path, tmp_path / "semicolons.csv", "separated by semicolons; accepted: commas")
+    (tmp_path / "empty.csv").write_bytes(b"")
+    refused(tmp_path, tmp_path / "empty.csv", "the file is empty")
+    (tmp_path / "cur.zip").write_bytes(b"PK\x03\x04whatever")
+    refused(tmp_path, tmp_path / "cur.zip", "a zip archive; unpack it first")
+    (tmp_path / "latin.csv").write_bytes("Währung,ß\n1,2\n".encode("latin-1"))
+    refused(tmp_path, tmp_path / "latin.csv", "not UTF-8 text at byte 1")
+    (tmp_path / "twice.csv").write_text("cost,cost\n1,2\n")
+    refused(tmp_path, tmp_path / "twice.csv", "line 1 names cost more than once")
+    (tmp_path / "other.csv").write_text("a,b,c\n1,2,3\n")
+    refused(tmp_path, tmp_path / "other.csv", "unknown billing format with columns a, b, c")
+    (tmp_path / "broken.json").write_text("{not json\n")
+    refused(tmp_path, tmp_path / "broken.json", "line 1 is not a JSON object")
+    refused(tmp_path, tmp_path / "absent.csv", "no such file or folder")
+    (tmp_path / "folder").mkdir()
+    refused(tmp_path, tmp_path / "folder", "no export in this folder")
+    with pytest.raises(InputError, match="format 'oracle'; accepted: aws-cur"):
+        ingest([str(tmp_path / "cur.csv")], tmp_path / "l.duckdb", format="oracle")
+    with pytest.raises(InputError, match="no billing export given"):
+        ingest([], tmp_path / "l.duckdb")
+
+
+def test_missing_columns_are_named(cur_csv: CurCsv, tmp_path: Path) -> None:
+    path = cur_csv({})
+    header, row = path.read_text().splitlines()
+    header = header.replace("line_item_unblended_cost", "cost_of_it").replace(
+        "bill_payer_account_id", "payer"
+    )
+    path.write_text(f"{header}\n{row}\n")
+    refused(tmp_path, path, "missing for aws-cur: bill_payer_account_id, line_item_unblended_cost")
+
+
+def test_lines_of_the_wrong_width_are_rejected_with_their_line(
+    cur_csv: CurCsv, tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    path = cur_csv({}, {"line_item_line_item_type": "Odd"}, {}, {"line_item_line_item_type": "Odder"}, {})
+    lines = path.read_text().splitlines()
+    lines[2:2] = ["too,short"]
+    lines[4:4] = ["this,one,also", lines[1] + ",one,more"]
+    path.write_text("\n".join(lines) + "\n")
+    report = ingest([str(path)], tmp_path / "l.duckdb")
+    assert report.rows == 3
+    rows = ledger_rows(tmp_path / "l.duckdb", "SELECT source_line, reason FROM rejected_rows ORDER BY 1")
+    assert rows == [
+        (3, "the line does not have the columns of line 1"),
+        (4, "unknown line item type Odd"),
+        (5, "the line does not have the columns of line 1"),
+        (6, "the line does not have the columns of line 1"),
+        (8, "unknown line item type Odder"),
+    ]
+    assert ledger_rows(tmp_path / "l.duckdb", "SELECT x_SourceLine FROM ledger ORDER BY 1") == [
+        (2,),
+        (7,),
+        (9,),
+    ]
+
+
+def test_a_gzipped_export_and_one_with_a_byte_order_mark_are_read(cur_csv: CurCsv, tmp_path: Path) -> None:
+    text = cur_csv({}, {}).read_bytes()
+    (tmp_path / "plain.csv.gz").write_bytes(gzip.compress(text))
+    assert ingest([str(tmp_path / "plain.csv.gz")], tmp_path / "gz.duckdb").rows == 2
+    (tmp_path / "bom.csv").write_bytes(b"\xef\xbb\xbf" + text)
+    assert ingest([str(tmp_path / "bom.csv")], tmp_path / "bom.duckdb").rows == 2
+
+
+def test_currencies_are_balanced_apart(cur_csv: CurCsv, tmp_path: Path) -> None:
+    path = cur_csv({}, {"line_item_currency_code": "EUR", "line_item_unblended_cost": "5"})
+    report = ingest([str(path)], tmp_path / "l.duckdb")
+    assert {(b.currency, b.cost_out) for b in report.bills} == {
+        ("EUR", Decimal(5)),
+        ("USD", Decimal("0.096")),
+    }
+    assert any("several currencies (EUR, USD)" in w for w in report.warnings)
+
+
+def test_hostile_text_is_only_text(cur_csv: CurCsv, tmp_path: Path, ledger_rows: Callable[..., Rows]) -> None:
+    evil = "'; DROP TABLE ledger; --"
+    path = cur_csv(
+        {"resource_tags": '{"app": "' + evil + '"}', "line_item_resource_id": evil, "product_sku": evil},
+        name="it's a 'quoted' name.csv",
+    )
+    ingest([str(path)], tmp_path / "l.duckdb")
+    rows = ledger_rows(
+        tmp_path / "l.duckdb", "SELECT Tags->>'app', ResourceId, SkuId, x_SourceFile FROM ledger"
+    )
+    assert rows == [(evil, evil, evil, str(path))]
+
+
+def test_header_names_are_never_run_as_sql(cur_csv: CurCsv, tmp_path: Path) -> None:
+    path = cur_csv({})
+    header, row = path.read_text().splitlines()
+    name = "resourceTags/user:x') AS y, (SELECT 1/0)--"
+    path.write_text(f"{header.replace('resource_tags', chr(34) + name + chr(34))}\n{row}\n")
+    assert ingest([str(path)], tmp_path / "l.duckdb").rows == 1
+
+
+def test_ledgers_of_other_versions_and_other_files_are_refused(tmp_path: Path, cur_csv: CurCsv) -> None:
+    path = tmp_path / "l.duckdb"
+    ingest([str(cur_csv({}))], path)
+    with Ledger.open(path, write=True) as ledger:
+        ledger.connection.execute("UPDATE meta SET value = '2' WHERE key = 'schema_version'")
+    with pytest.raises(InputError, match="ledger version 2, accepted: 1; a later Spotwise wrote it; update"):
+        Ledger.open(path)
+    with pytest.raises(InputError, match="a later Spotwise wrote it"):
+        ingest([str(tmp_path / "cur.csv")], path)
+    with pytest.raises(InputError, match=r"no such ledger; make one with: spotwise ledger ingest"):
+        Ledger.open(tmp_path / "absent.duckdb")
+    with duckdb.connect(str(tmp_path / "mine.duckdb")) as connection:
+        connection.execute("CREATE TABLE mine (a INT)")
+    with pytest.raises(InputError, match="a DuckDB file, but not a ledger"):
+        Ledger.open(tmp_path / "mine.duckdb")
+    (tmp_path / "text.duckdb").write_text("hello " * 2000)
+    with pytest.raises(InputError, match="not a ledger"):
+        Ledger.open(tmp_path / "text.duckdb")
+
+
+def test_a_ledger_in_use_is_said_to_be(tmp_path: Path, cur_csv: CurCsv) -> None:
+    import subprocess
+    import sys
+
+    path = tmp_path / "l.duckdb"
+    ingest([str(cur_csv({}))], path)
+    hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(SpotwiseError, match="another process has the ledger open"):
+            Ledger.open(path)
+        other.communicate("")
