@@ -24,6 +24,8 @@ from simulator.synthetic.semi_markov import DOWN, UP, SemiMarkovModel
 
 BURN_IN_CHUNKS = 8
 """Chunks that are simulated and thrown away, so that a series begins in the long run."""
+HIGHEST_CELLS = 50_000_000
+"""Pools x ticks of one synthetic market; 2.4 GB were measured while 47 million were drawn."""
 PRICE_CHANGES_PER_DAY = 3.0
 PRICE_MEMORY = 0.9
 """Correlation of the logarithm of a price with the one before its last change."""
@@ -72,6 +74,10 @@ def synthetic_market(
         raise InputError(
             f"{ticks} ticks, capacity {capacity}, price variation {price_variation}; "
             "accepted: at least 1, at least 1, 0 to below 1"
+        )
+    if ticks * len(pools) > HIGHEST_CELLS:
+        raise InputError(
+            f"{len(pools)} pools x {ticks} ticks; accepted: {HIGHEST_CELLS:,} in all, so fewer pools or days"
         )
     regions = [f"{pool.provider}/{pool.region}" for pool in pools]
     availability_stream, price_stream = np.random.SeedSequence(seed).spawn(2)

@@ -137,6 +137,7 @@ def test_every_synthetic_market_is_a_whole_market(ticks: int, capacity: int, zon
     "options",
     [
         {"ticks": 0},
+        {"ticks": 10**9},
         {"capacity": 0},
         {"price_variation": -0.1},
         {"correlation": 1.5},
