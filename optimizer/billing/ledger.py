@@ -126,20 +126,15 @@ class Ledger:
 
     def rows(self, query: ir.Table | str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """Run an expression, or SQL, and return its rows."""
-        return self._run(query, parameters).fetchall()
+        return self.connection.execute(self._text(query), parameters or []).fetchall()
 
-    def arrow(self, query: ir.Table | str, parameters: list[Any] | None = None) -> pa.Table:
+    def arrow(self, query: ir.Table | str) -> pa.Table:
         """Run an expression, or SQL, and return an Arrow table."""
-        return self._run(query, parameters).to_arrow_table()
+        return self.connection.sql(self._text(query)).to_arrow_table()
 
-    def _run(self, query: ir.Table | str, parameters: list[Any] | None) -> duckdb.DuckDBPyConnection:
-        text = query if isinstance(query, str) else to_sql(query)
-        try:
-            return self.connection.execute(text, parameters or [])
-        except duckdb.Error as error:
-            if isinstance(query, str):
-                raise InputError(f"{self.path}: {error}") from error
-            raise
+    @staticmethod
+    def _text(query: ir.Table | str) -> str:
+        return query if isinstance(query, str) else to_sql(query)
 
 
 def to_sql(expression: ir.Table) -> str:

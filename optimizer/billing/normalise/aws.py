@@ -128,7 +128,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         raw.product_region,
         raw.line_item_availability_zone.re_replace("[a-z]$", ""),
     )
-    service = ibis.coalesce(raw.product_product_name, raw.line_item_product_code)
+    service = ibis.coalesce(raw.product_product_name, services.aws_name(raw.line_item_product_code))
     category = services.category("aws", raw.line_item_product_code)
     resource = raw.line_item_resource_id
     instance_type = when(

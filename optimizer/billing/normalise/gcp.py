@@ -118,7 +118,8 @@ def _values(raw: ir.Table) -> dict[str, Any]:
     listed = ibis.cases((priced, ibis.coalesce(raw.cost_at_list, raw.cost)), else_=raw.cost)
     effective = (raw.cost + raw.credit_total).cast("decimal(38, 15)")
     category = services.category("gcp", raw.service_description)
-    instance_type = when(core, raw.machine_spec)
+    # The memory line carries the type too, so that a machine's price is the sum of its lines.
+    instance_type = when(part, raw.machine_spec)
     cores = raw.cores.cast("int64").cast("string")
     region = ibis.coalesce(raw.location_region, when(raw.location_location == "global", "global"))
     resource = raw.resource_global_name
@@ -164,7 +165,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         "SkuId": when(priced, raw.sku_id),
         "SkuMeter": when(priced, raw.sku_description),
         "SkuPriceId": when(priced, raw.sku_id + "/" + tier),
-        "SkuPriceDetails": when(priced, sku_details(instance_type, cores)),
+        "SkuPriceDetails": when(priced, sku_details(when(core, raw.machine_spec), cores)),
         "x_InstanceType": instance_type,
         "x_InstanceHours": when(core, _instance_hours(raw)),
         "x_OnDemandEquivalentCost": when(part & ~spot, listed),

@@ -63,6 +63,18 @@ _AWS: dict[str, str] = {
     "AmazonCognito": "Identity",
     "AWSMigrationHubRefactorSpaces": "Migration",
 }
+_AWS_NAMES: dict[str, str] = {
+    "AmazonEC2": "Amazon Elastic Compute Cloud",
+    "AmazonECS": "Amazon Elastic Container Service",
+    "AmazonEKS": "Amazon Elastic Container Service for Kubernetes",
+    "AmazonRDS": "Amazon Relational Database Service",
+    "AmazonS3": "Amazon Simple Storage Service",
+    "AmazonVPC": "Amazon Virtual Private Cloud",
+    "AWSLambda": "AWS Lambda",
+    "ComputeSavingsPlans": "Savings Plans for AWS Compute usage",
+}
+"""Names of services whose fees, refunds and credits come without one."""
+
 _GCP: dict[str, str] = {
     "Compute Engine": "Compute",
     "Kubernetes Engine": "Compute",
@@ -121,6 +133,11 @@ _AZURE: dict[str, str] = {
     "Azure OpenAI": "AI and Machine Learning",
 }
 _MAPS = {"aws": _AWS, "gcp": _GCP, "azure": _AZURE}
+
+
+def aws_name(product_code: ir.StringValue) -> ir.StringValue:
+    """Return the name of an AWS service from its code."""
+    return product_code.cases(*_AWS_NAMES.items(), else_=product_code)
 
 
 def category(provider: str, service: ir.StringValue) -> ir.StringValue:

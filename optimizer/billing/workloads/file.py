@@ -1,0 +1,269 @@
+"""The workloads file: YAML to review, with the demand in a parquet file beside it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from simulator.errors import InputError
+
+if TYPE_CHECKING:
+    from simulator.deadline.job import DeadlineJob
+
+_SERIES = ("on_demand", "spot", "committed")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Span(_Strict):
+    """The hours that the demand is for."""
+
+    start: datetime
+    hours: int = Field(ge=1)
+
+
+class PurchaseMix(_Strict):
+    """Share of the instance-hours per purchase option; they sum to 1."""
+
+    on_demand: float = Field(ge=0, le=1)
+    spot: float = Field(ge=0, le=1)
+    committed: float = Field(ge=0, le=1)
+
+
+class DemandFacts(_Strict):
+    """Figures of the demand, for the reader; the series itself is in the file beside."""
+
+    mean: float
+    peak: float
+    instance_hours: float
+    missing_hours: int
+    imputed_hours: int
+
+
+class ServiceTerms(_Strict):
+    """What a service must keep; guesses until confirmed."""
+
+    availability_target: float = Field(gt=0, le=1)
+    cold_start_minutes: float = Field(ge=0)
+
+
+class JobTerms(_Strict):
+    """What a deadline job must keep; guesses until confirmed."""
+
+    nodes: int = Field(ge=1)
+    work_hours: float = Field(gt=0)
+    deadline_hours: float = Field(gt=0)
+    restart_overhead_minutes: float = Field(ge=0)
+    checkpoint_interval_minutes: float = Field(ge=0)
+
+
+class Workload(_Strict):
+    """One workload.
+
+    Its demand comes with `load_workloads`: `demand` (instances per hour, shape (H,)), `placed` (per hour and
+    option on-demand, spot, committed, shape (H, 3)), `missing` and `imputed` (shape (H,)).
+    """
+
+    name: str
+    key: dict[str, str]
+    provider: str
+    billing_account: str
+    region: str
+    zones: list[str]
+    instance_type: str
+    kind: Literal["service", "deadline-job"]
+    evidence: str
+    confirm: list[str]
+    service: ServiceTerms | None = None
+    job: JobTerms | None = None
+    demand_facts: DemandFacts
+    purchase_mix: PurchaseMix
+    commitment_coverage: float = Field(ge=0, le=1)
+    on_demand_price: float | None
+    monthly_cost: float
+    currency: str
+    _placed: NDArray[np.float64] = PrivateAttr(default_factory=lambda: np.zeros((0, 3)))
+    _missing: NDArray[np.bool_] = PrivateAttr(default_factory=lambda: np.zeros(0, dtype=bool))
+    _imputed: NDArray[np.bool_] = PrivateAttr(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    def set_demand(
+        self, placed: NDArray[np.float64], missing: NDArray[np.bool_], imputed: NDArray[np.bool_]
+    ) -> None:
+        """Attach the series: shapes (H, 3), (H,) and (H,)."""
+        self._placed, self._missing, self._imputed = placed, missing, imputed
+
+    @property
+    def placed(self) -> NDArray[np.float64]:
+        """Instances per hour and purchase option (on-demand, spot, committed), shape (H, 3)."""
+        return self._placed
+
+    @property
+    def demand(self) -> NDArray[np.float64]:
+        """Instances per hour, shape (H,); zero in missing hours."""
+        return np.asarray(self._placed.sum(axis=1), dtype=np.float64)
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Hours that the export lacks, shape (H,)."""
+        return self._missing
+
+    @property
+    def imputed(self) -> NDArray[np.bool_]:
+        """Hours whose demand was shared out of longer rows, shape (H,)."""
+        return self._imputed
+
+    def deadline_job(self) -> DeadlineJob:
+        """Return the job that the simulator runs.
+
+        Raises:
+            InputError: It is not a deadline job, or its terms cannot be kept.
+        """
+        from simulator.deadline.job import DeadlineJob
+
+        if self.job is None:
+            raise InputError(f"workload {self.name}: kind {self.kind}; accepted here: deadline-job")
+        try:
+            return DeadlineJob(
+                work_seconds=self.job.work_hours * 3600,
+                deadline_seconds=self.job.deadline_hours * 3600,
+                restart_overhead_seconds=self.job.restart_overhead_minutes * 60,
+                checkpoint_interval_seconds=self.job.checkpoint_interval_minutes * 60,
+                nodes=self.job.nodes,
+            )
+        except InputError as error:
+            raise InputError(f"workload {self.name}: {error}") from error
+
+
+class WorkloadFile(_Strict):
+    """The whole file."""
+
+    version: Literal[1]
+    ledger: str
+    by: list[str]
+    span: Span
+    demand_file: str
+    workloads: list[Workload]
+
+    def find(self, name: str) -> Workload:
+        """Return the workload `name`.
+
+        Raises:
+            InputError: There is none; the message lists the names.
+        """
+        for workload in self.workloads:
+            if workload.name == name:
+                return workload
+        raise InputError(f"workload {name!r}; accepted: {', '.join(w.name for w in self.workloads)}")
+
+
+def load_workloads(path: Path) -> WorkloadFile:
+    """Read a workloads file and the demand beside it.
+
+    Raises:
+        InputError: A file is absent or damaged, or a field is wrong; the message names it.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from error
+    try:
+        found = WorkloadFile.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {where}: {first['msg']}") from error
+    _check(path, found)
+    series = path.parent / Path(found.demand_file).name
+    try:
+        table = pq.read_table(series)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"{series}: the demand of {path.name} cannot be read ({error}); derive it again"
+        ) from error
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    for workload in found.workloads:
+        chosen = columns["workload"] == workload.name
+        if int(chosen.sum()) != found.span.hours:
+            raise InputError(
+                f"{series}: {int(chosen.sum())} hours of {workload.name}, {path.name} says"
+                f" {found.span.hours};"
+                " derive it again (a workload that is renamed in one file must be renamed in both)"
+            )
+        workload.set_demand(
+            np.stack([columns[name][chosen].astype(np.float64) for name in _SERIES], axis=1),
+            columns["missing"][chosen].astype(bool),
+            columns["imputed"][chosen].astype(bool),
+        )
+    return found
+
+
+def _check(path: Path, found: WorkloadFile) -> None:
+    names = [w.name for w in found.workloads]
+    for workload in found.workloads:
+        if names.count(workload.name) > 1:
+            raise InputError(f"{path}: workload {workload.name} is there twice")
+        terms = {"service": workload.service, "deadline-job": workload.job}[workload.kind]
+        if terms is None:
+            field = "service" if workload.kind == "service" else "job"
+            raise InputError(
+                f"{path}: workload {workload.name}: kind {workload.kind} needs the field {field}"
+            )
+
+
+def save_workloads(path: Path, found: WorkloadFile) -> None:
+    """Write the YAML and, beside it, the demand; an existing pair is replaced whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    start = np.datetime64(found.span.start.astimezone(UTC).replace(tzinfo=None), "s")
+    clock = start + np.arange(found.span.hours).astype("timedelta64[h]")
+    tables = [
+        pa.table(
+            {
+                "workload": [w.name] * found.span.hours,
+                "hour": clock,
+                **{name: w.placed[:, place] for place, name in enumerate(_SERIES)},
+                "missing": w.missing,
+                "imputed": w.imputed,
+            }
+        )
+        for w in found.workloads
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    series = path.parent / found.demand_file
+    partial = series.with_suffix(".partial")
+    pq.write_table(pa.concat_tables(tables), partial)
+    partial.replace(series)
+    draft = path.with_suffix(".partial")
+    draft.write_text(
+        _HEADER + yaml.safe_dump(_plain(found), sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
+    draft.replace(path)
+
+
+_HEADER = """\
+# Workloads that spotwise derived from a ledger. Review them: `kind`, the terms under `service` or `job`, and
+# what `confirm` lists are guesses. Empty `confirm` once you have. The hourly demand is in `demand_file`.
+"""
+
+
+def _plain(found: WorkloadFile) -> dict[str, Any]:
+    data: dict[str, Any] = found.model_dump(mode="json")
+    for workload in data["workloads"]:
+        for field in ("service", "job"):
+            if workload[field] is None:
+                del workload[field]
+    return data

@@ -1,0 +1,299 @@
+"""`spotwise ledger`: billing exports in, one FOCUS ledger out, and what it says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simulator.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+app = typer.Typer(
+    help="Billing exports → one FOCUS 1.2 ledger; queries and checks on it.", no_args_is_help=True
+)
+
+LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsCsv = Annotated[
+    bool, typer.Option("--csv", help="Print CSV; texts that a spreadsheet would run are quoted.")
+]
+
+DEFAULT_LEDGER = Path("ledger.duckdb")
+
+
+@app.command()
+def ingest(
+    paths: Annotated[
+        list[str], typer.Argument(help="Files, globs, folders or s3://bucket/prefix, all of a bill together.")
+    ],
+    ledger: LedgerPath = DEFAULT_LEDGER,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="aws-cur, aws-cur-legacy, gcp, azure or focus; default: found out per file."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read billing exports into a ledger; a bill that is there already is replaced. All or nothing."""
+    from optimizer.billing.ingest import ingest as run
+
+    with _progress() as say:
+        report = run(paths, ledger, format=format_name, progress=say)
+    if as_json:
+        _print_json(
+            {
+                "ledger": str(ledger),
+                "unchanged": report.unchanged,
+                "files": [{"name": name, "format": kind} for name, kind in report.files],
+                "rows": report.rows,
+                "rejected": report.rejected,
+                "bills": [
+                    {
+                        "provider": b.provider,
+                        "account": b.account,
+                        "period": b.period,
+                        "invoice": b.invoice,
+                        "currency": b.currency,
+                        "cost_in": b.cost_in,
+                        "cost_out": b.cost_out,
+                        "cost_rejected": b.cost_rejected,
+                    }
+                    for b in report.bills
+                ],
+                "replaced": [
+                    {"provider": p, "account": a, "period": t, "billed_before": total}
+                    for (p, a, t), total in report.replaced.items()
+                ],
+                "warnings": report.warnings,
+            }
+        )
+        return
+    if report.unchanged:
+        typer.echo(f"{ledger} already holds these files; nothing to do")
+        return
+    typer.echo(
+        f"{report.rows} rows from {len(report.files)} file{'s' if len(report.files) > 1 else ''} in {ledger}"
+    )
+    for bill in report.bills:
+        period = bill.period.strftime("%Y-%m") if bill.period else "?"
+        typer.echo(
+            f"  {bill.provider} {bill.account} {period} {bill.invoice or ''}: export {bill.cost_in:.2f} ="
+            f" ledger {bill.cost_out:.2f} + rejected {bill.cost_rejected:.2f} {bill.currency}"
+        )
+    for (provider, account, month), total in report.replaced.items():
+        typer.echo(f"  replaced {provider} {account} {month:%Y-%m}, which was billed {total:.2f}")
+    for reason, count in report.rejected.items():
+        typer.secho(f"  rejected {count}: {reason}", fg=typer.colors.YELLOW)
+    if report.rejected:
+        typer.echo(f"  see table rejected_rows with: spotwise ledger sql --ledger {ledger}")
+    for warning in report.warnings:
+        typer.secho(f"  note: {warning}", fg=typer.colors.YELLOW)
+
+
+@app.command()
+def query(
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Dimensions, comma-separated: service, account, region, zone, tag:KEY, purchase-option, workload,"
+            " instance-type, resource, hour, day, month, …"
+        ),
+    ] = "service",
+    ledger: LedgerPath = DEFAULT_LEDGER,
+    cost: Annotated[
+        str, typer.Option(help="amortized (EffectiveCost) or unblended (BilledCost).")
+    ] = "amortized",
+    start: Annotated[str | None, typer.Option(help="Only charges from here on (ISO 8601, UTC).")] = None,
+    end: Annotated[str | None, typer.Option(help="Only charges before this (ISO 8601, UTC).")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only rows with this value, as DIMENSION=VALUE; repeatable.")
+    ] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show cost by dimensions, per currency."""
+    from optimizer.billing.dimensions import parse
+    from optimizer.billing.ledger import Ledger
+    from optimizer.billing.views import cost_by
+
+    conditions = []
+    for text in where or []:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise InputError(f"--where {text}; accepted: DIMENSION=VALUE")
+        conditions.append((name, value))
+    with Ledger.open(ledger) as opened:
+        table = cost_by(
+            opened.table,
+            parse(by),
+            cost,
+            start=_moment("--start", start),
+            end=_moment("--end", end),
+            where=conditions,
+        )
+        found = opened.arrow(table)
+    _print_table(found, as_json=as_json, as_csv=as_csv, title=f"{cost} cost by {by}")
+
+
+@app.command()
+def sql(
+    text: Annotated[
+        str, typer.Argument(help="A SELECT; tables: ledger, rejected_rows, bills, ingests, ingest_files.")
+    ],
+    ledger: LedgerPath = DEFAULT_LEDGER,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Run SQL on the ledger, read only and without access to files."""
+    from optimizer.billing.ledger import Ledger
+    from optimizer.billing.views import run_sql
+
+    with Ledger.open(ledger) as opened:
+        found = run_sql(opened, text)
+    _print_table(found, as_json=as_json, as_csv=as_csv, title=str(ledger))
+
+
+@app.command()
+def sample(
+    provider: Annotated[str, typer.Argument(help="aws, gcp, azure or focus.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into.")],
+    days: Annotated[int, typer.Option(help="Length of the bill.")] = 14,
+    seed: Annotated[int, typer.Option(help="Seed of demand and placement.")] = 0,
+    demand: Annotated[
+        Path | None,
+        typer.Option(help="Snowflake's hourly demand (parquet or CSV) instead of the made-up one."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a synthetic export with planted truth; every row is tagged `synthetic`."""
+    from optimizer.billing.sample import (
+        demo_scenario,
+        snowflake_scenario,
+        write_azure,
+        write_cur,
+        write_focus,
+        write_gcp,
+    )
+
+    writers: dict[str, Callable[..., Any]] = {
+        "aws": write_cur,
+        "gcp": write_gcp,
+        "azure": write_azure,
+        "focus": write_focus,
+    }
+    if provider not in writers:
+        raise InputError(f"provider {provider!r}; accepted: {', '.join(writers)}")
+    cloud = "aws" if provider == "focus" else provider
+    scenario = (
+        demo_scenario(cloud, days=days, seed=seed)
+        if demand is None
+        else snowflake_scenario(demand, provider=cloud, days=days)
+    )
+    truth = writers[provider](scenario, out)
+    facts = {
+        "files": [str(file) for file in truth.files],
+        "workloads": len(scenario.workloads),
+        "billed": {f"{invoice} {currency}": total for (invoice, currency), total in truth.billed.items()},
+        "effective": truth.effective,
+        "unused_commitment": truth.unused,
+        "instance_hours": truth.instance_hours,
+    }
+    if as_json:
+        _print_json(facts)
+        return
+    for file in truth.files:
+        typer.echo(f"wrote {file}")
+    for invoice, total in truth.billed.items():
+        typer.echo(f"  billed {total:.2f} {invoice[1]} on {invoice[0]}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Show what is going on while it goes on, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda stage: None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("starting …") as status:
+        yield lambda stage: status.update(f"{stage} …")
+
+
+def _moment(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(
+            f"{option} {text}; accepted: ISO 8601, such as 2024-03-01 or 2024-03-01T06:00"
+        ) from error
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, (datetime, date)):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _print_json(data: object) -> None:
+    typer.echo(json.dumps(data, indent=2, default=_plain))
+
+
+def _print_table(table: pa.Table, *, as_json: bool, as_csv: bool, title: str) -> None:
+    if as_json and as_csv:
+        raise InputError("--json and --csv; accepted: one of them")
+    rows = table.to_pylist()
+    if as_json:
+        _print_json({"title": title, "rows": rows})
+        return
+    if as_csv:
+        import csv
+
+        from optimizer.billing.views import escape_formula
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow([escape_formula(name) for name in table.column_names])
+        for row in rows:
+            writer.writerow([escape_formula(_cell(value)) for value in row.values()])
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(title=title)
+    for name, kind in zip(table.column_names, table.schema.types, strict=True):
+        numeric = str(kind).startswith(("decimal", "double", "int", "float"))
+        shown.add_column(name, justify="right" if numeric else "left")
+    for row in rows:
+        # As text, so that brackets in a tag are not taken for markup.
+        shown.add_row(*(Text(_short(value)) for value in row.values()))
+    Console().print(shown)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, Decimal):
+        # A negative amount is a number and no formula.
+        return float(value)
+    return value
+
+
+def _short(value: object) -> str:
+    if isinstance(value, (Decimal, float)):
+        return f"{value:,.4f}"
+    return "" if value is None else str(value)

@@ -1,0 +1,128 @@
+"""The ledger and workloads commands, as a user types them."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optimizer.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def spotwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs the command line in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["spotwise", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_sample_ingest_query_derive(spotwise: Run, tmp_path: Path) -> None:
+    code, out, _ = spotwise("ledger", "sample", "aws", "--days", "9", "--out", "export", "--json")
+    assert code == 0
+    truth: dict[str, Any] = json.loads(out)
+    code, out, _ = spotwise("ledger", "ingest", "export", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report["rejected"] == {}
+    assert {f"{b['invoice']} {b['currency']}" for b in report["bills"]} == set(truth["billed"])
+    code, out, _ = spotwise("ledger", "ingest", "export")
+    assert (code, out) == (0, "ledger.duckdb already holds these files; nothing to do\n")
+
+    code, out, _ = spotwise("ledger", "query", "--by", "purchase-option", "--cost", "amortized", "--json")
+    rows = {row["purchase_option"]: row for row in json.loads(out)["rows"]}
+    assert {k: rows[k]["instance_hours"] for k in truth["instance_hours"]} == truth["instance_hours"]
+    assert sum(row["cost"] for row in rows.values()) == pytest.approx(truth["effective"])
+
+    code, out, _ = spotwise("ledger", "query", "--by", "month,tag:app", "--cost", "unblended", "--csv")
+    table = list(csv.DictReader(io.StringIO(out)))
+    assert sum(float(row["cost"]) for row in table) == pytest.approx(sum(truth["billed"].values()))
+    assert {row["month"] for row in table} == {"2024-03-01 00:00:00", "2024-04-01 00:00:00"}
+
+    code, out, _ = spotwise("ledger", "query", "--where", "tag:app=web-frontend", "--by", "hour", "--json")
+    assert len(json.loads(out)["rows"]) == 9 * 24 - 3
+
+    code, out, _ = spotwise("workloads", "derive", "--out", "w.yaml", "--json")
+    assert code == 0
+    assert {w["name"] for w in json.loads(out)["workloads"]} >= {"web-frontend", "untagged"}
+    assert (tmp_path / "w.demand.parquet").exists()
+    code, out, _ = spotwise("workloads", "derive")
+    assert "Review it" in out
+
+    code, out, _ = spotwise("ledger", "sql", "SELECT count(*) AS n FROM ledger", "--json")
+    assert json.loads(out)["rows"] == [{"n": report["rows"]}]
+
+
+@pytest.mark.parametrize("provider", ["gcp", "azure", "focus"])
+def test_samples_of_the_other_clouds(spotwise: Run, provider: str) -> None:
+    assert spotwise("ledger", "sample", provider, "--days", "2", "--out", "export")[0] == 0
+    code, out, _ = spotwise("ledger", "ingest", "export")
+    assert code == 0
+    assert "+ rejected 0.00 USD" in out
+
+
+def test_bad_input_is_exit_code_2_without_a_traceback(spotwise: Run, cur_csv: Callable[..., Path]) -> None:
+    cur_csv({}, {"line_item_line_item_type": "Strange"})
+    code, out, _ = spotwise("ledger", "ingest", "cur.csv")
+    assert code == 0
+    assert "rejected 1: unknown line item type Strange" in out
+    for arguments, message in (
+        (("ledger", "ingest", "nothing"), "nothing: no such file or folder"),
+        (("ledger", "ingest", "cur.csv", "--format", "csv"), "format 'csv'; accepted: aws-cur"),
+        (("ledger", "query", "--by", "mood"), "--by mood: no such dimension"),
+        (("ledger", "query", "--cost", "blended"), "--cost blended; accepted: amortized, unblended"),
+        (("ledger", "query", "--start", "soon"), "--start soon; accepted: ISO 8601"),
+        (("ledger", "query", "--where", "app"), "--where app; accepted: DIMENSION=VALUE"),
+        (("ledger", "query", "--json", "--csv"), "accepted: one of them"),
+        (("ledger", "query", "--ledger", "none.duckdb"), "none.duckdb: no such ledger"),
+        (("ledger", "sql", "SELEC 1"), "Parser Error"),
+        (("ledger", "sql", "DELETE FROM ledger"), "read-only"),
+        (("ledger", "sql", "SELECT * FROM read_csv('/etc/passwd')"), "disabled by configuration"),
+        (("ledger", "sql", "ATTACH 'other.duckdb'"), "error:"),
+        (("ledger", "sample", "oracle", "--out", "x"), "accepted: aws, gcp, azure, focus"),
+        (("workloads", "derive", "--by", ","), "one or more different dimensions"),
+    ):
+        code, _, err = spotwise(*arguments)
+        assert (code, message in err) == (2, True), (arguments, err)
+        assert "Traceback" not in err
+
+
+def test_csv_output_is_no_formula_and_hostile_tags_are_only_text(
+    spotwise: Run, cur_csv: Callable[..., Path]
+) -> None:
+    tags = [
+        "=cmd|'/C calc'!A0",
+        "@SUM(1)",
+        "+1",
+        "-1+1",
+        "'; DROP TABLE ledger; --",
+        "[red]bold[/red]",
+        'a"b\\c',
+    ]
+    cur_csv(*({"resource_tags": json.dumps({"user_app": tag})} for tag in tags))
+    assert spotwise("ledger", "ingest", "cur.csv")[0] == 0
+    code, out, _ = spotwise("ledger", "query", "--by", "tag:app", "--csv")
+    assert code == 0
+    cells = {row[0] for row in csv.reader(io.StringIO(out))}
+    assert {"'" + tag for tag in tags[:4]} | set(tags[4:]) | {"tag_app"} == cells
+    code, out, _ = spotwise("ledger", "query", "--by", "tag:app")
+    assert "[red]bold[/red]" in out
+    for tag in tags:
+        code, out, _ = spotwise("ledger", "query", "--where", f"tag:app={tag}", "--by", "tag:app", "--json")
+        assert [row["tag_app"] for row in json.loads(out)["rows"]] == [tag]
