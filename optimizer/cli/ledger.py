@@ -106,7 +106,8 @@ def query(
     by: Annotated[
         str,
         typer.Option(
-            help="Dimensions, comma-separated: service, account, region, zone, tag:KEY, purchase-option, workload,"
+            help="Dimensions, comma-separated: service, account, region, zone, tag:KEY, purchase-option,"
+            " workload,"
             " instance-type, resource, hour, day, month, …"
         ),
     ] = "service",
@@ -162,6 +163,53 @@ def sql(
     with Ledger.open(ledger) as opened:
         found = run_sql(opened, text)
     _print_table(found, as_json=as_json, as_csv=as_csv, title=str(ledger))
+
+
+@app.command()
+def check(
+    ledger: LedgerPath = DEFAULT_LEDGER,
+    examples: Annotated[int, typer.Option(help="Broken rows to show per check.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Check every row; exit code 1 when an error is found, warnings are only shown."""
+    from optimizer.billing.checks import check_ledger
+    from optimizer.billing.ledger import Ledger
+
+    with Ledger.open(ledger) as opened:
+        report = check_ledger(opened, examples=examples)
+    if as_json:
+        _print_json(
+            {
+                "rows": report.rows,
+                "checks": report.checks,
+                "ok": report.ok,
+                "findings": [
+                    {
+                        "check": f.check,
+                        "about": f.about,
+                        "severity": f.severity,
+                        "count": f.count,
+                        "examples": f.examples,
+                    }
+                    for f in report.findings
+                ],
+            }
+        )
+    else:
+        for finding in report.findings:
+            colour = typer.colors.RED if finding.severity == "error" else typer.colors.YELLOW
+            typer.secho(
+                f"{finding.severity}: {finding.check}: {finding.count} × not: {finding.about}", fg=colour
+            )
+            for example in finding.examples:
+                typer.echo(
+                    "    " + ", ".join(f"{k} {_short(v)}" for k, v in example.items() if v is not None)
+                )
+        errors = sum(f.severity == "error" for f in report.findings)
+        warnings = len(report.findings) - errors
+        typer.echo(f"{report.rows} rows, {report.checks} checks: {errors} broken, {warnings} with a warning")
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 @app.command()

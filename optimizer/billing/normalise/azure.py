@@ -175,7 +175,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
             "ServiceCategory": category,
             "ServiceName": ibis.coalesce(raw.meter_category, raw.consumed_service, "Azure"),
             "ServiceSubcategory": services.subcategory(category, machine),
-            "SkuId": when(priced, raw.product_id),
+            "SkuId": when(priced, ibis.coalesce(raw.product_id, raw.meter_id)),
             "SkuMeter": when(priced, raw.meter_name),
             "SkuPriceId": when(priced, raw.meter_id),
             "SkuPriceDetails": when(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import ibis
 import pytest
 
 from optimizer.billing.ledger import Ledger
@@ -88,3 +89,18 @@ def cur_csv(tmp_path: Path) -> Callable[..., Path]:
         return _write_csv(tmp_path / name, [CUR_LINE | dict(change) for change in changes])
 
     return write
+
+
+class _PySparkOptions(ibis.config.Config):  # type: ignore[misc]  # Ibis has no types
+    treat_nan_as_null: bool = False
+
+
+@pytest.fixture
+def spark_options(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function after which Ibis compiles for Spark although pyspark is not installed."""
+
+    def install() -> None:
+        # Ibis sets this when it loads its Spark backend, and its compiler asks for it.
+        monkeypatch.setattr(ibis.options, "pyspark", _PySparkOptions())
+
+    return install

@@ -65,6 +65,9 @@ def test_sample_ingest_query_derive(spotwise: Run, tmp_path: Path) -> None:
     code, out, _ = spotwise("workloads", "derive")
     assert "Review it" in out
 
+    code, out, _ = spotwise("ledger", "check", "--json")
+    assert (code, json.loads(out)["findings"]) == (0, [])
+
     code, out, _ = spotwise("ledger", "sql", "SELECT count(*) AS n FROM ledger", "--json")
     assert json.loads(out)["rows"] == [{"n": report["rows"]}]
 
@@ -75,6 +78,17 @@ def test_samples_of_the_other_clouds(spotwise: Run, provider: str) -> None:
     code, out, _ = spotwise("ledger", "ingest", "export")
     assert code == 0
     assert "+ rejected 0.00 USD" in out
+
+
+def test_check_exits_with_1_on_an_error(spotwise: Run, cur_csv: Callable[..., Path]) -> None:
+    cur_csv({"line_item_availability_zone": ""}, {"line_item_usage_amount": "-1"})
+    assert spotwise("ledger", "ingest", "cur.csv")[0] == 0
+    code, out, _ = spotwise("ledger", "check")
+    assert code == 1
+    assert "error: instance-zone: 1 ×" in out
+    assert "warning: negative-usage: 1 ×" in out
+    code, out, _ = spotwise("ledger", "check", "--json")
+    assert (code, json.loads(out)["ok"]) == (1, False)
 
 
 def test_bad_input_is_exit_code_2_without_a_traceback(spotwise: Run, cur_csv: Callable[..., Path]) -> None:

@@ -435,17 +435,12 @@ def test_focus_rows_are_kept_and_completed(
     ]
 
 
-class PySparkOptions(ibis.config.Config):  # type: ignore[misc]  # Ibis has no types
-    treat_nan_as_null: bool = False
-
-
 @pytest.mark.parametrize("dialect", ["trino", "bigquery", "pyspark"])
 @pytest.mark.parametrize("source_format", ["aws-cur", "gcp", "azure", "focus"])
 def test_the_expressions_compile_for_every_engine(
-    dialect: str, source_format: Format, monkeypatch: pytest.MonkeyPatch
+    dialect: str, source_format: Format, spark_options: Callable[[], None]
 ) -> None:
-    # Ibis sets this when pyspark is installed, and its compiler asks for it.
-    monkeypatch.setattr(ibis.options, "pyspark", PySparkOptions())
+    spark_options()
     lines = ibis.table(raw_schema(source_format, credits=True), name="c") if source_format == "gcp" else None
     normalised = normalise(ibis.table(raw_schema(source_format), name="raw"), lines, source_format)
     priced = on_demand_equivalents(normalised.accepted)
