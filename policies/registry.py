@@ -98,5 +98,15 @@ _BUILT_IN: Mapping[Kind, Mapping[str, Callable[[], DeadlinePolicy]]] = {
     "service": {},
 }
 
-ALGORITHMS: dict[Kind, dict[str, Callable[[Bundle], DeadlinePolicy]]] = {"deadline": {}, "service": {}}
+
+def _deadline_network(bundle: Bundle) -> DeadlinePolicy:
+    from policies.learned import NetworkPolicy
+
+    return NetworkPolicy.of(bundle)
+
+
+ALGORITHMS: dict[Kind, dict[str, Callable[[Bundle], DeadlinePolicy]]] = {
+    "deadline": {"deadline-network": _deadline_network},
+    "service": {},
+}
 """What `algorithm` in a bundle's manifest may be, and how the policy is made from the bundle."""
