@@ -1,0 +1,56 @@
+"""Where the planner's tables have entries: slack in minutes, time left in ticks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.deadline.observation import FloatArray, IntArray
+
+COARSE_MINUTES = 10.0
+"""Steps beyond the fine part grow from this, or from the tick if that is longer."""
+FINE_POINTS = 60
+"""At most about this many entries in the fine part near the shield's limits."""
+GROWTH = 1.1
+"""Ratio of neighbouring entries far from the limits."""
+
+
+def slack_grid(tick_minutes: float, overhead_minutes: float, most_minutes: float) -> FloatArray:
+    """Entries along slack, minutes, increasing from 0 to at least `most_minutes`.
+
+    Steps are a fifth of a tick (2 minutes of 10) up to where the shield limits the choice, then 0.4, 2 and
+    4 ticks, then 10 % of the slack. Coarser steps near the limit cost a percentage point of the saving. The
+    entries do not depend on `most_minutes` but for how many there are, so that tables of different extent
+    agree where they overlap.
+
+    Returns:
+        (S,) minutes, S >= 3.
+    """
+    coarse = max(tick_minutes, COARSE_MINUTES)
+    limits = max(6 * tick_minutes, 2 * overhead_minutes + 3 * tick_minutes)
+    entries = [0.0]
+    while entries[-1] < most_minutes or len(entries) < 3:
+        at = entries[-1]
+        if at < limits:
+            step = max(tick_minutes / 5, limits / FINE_POINTS)
+        elif at < 24 * coarse:
+            step = 0.4 * coarse
+        elif at < 60 * coarse:
+            step = 2 * coarse
+        elif at < 132 * coarse:
+            step = 4 * coarse
+        else:
+            step = (GROWTH - 1) * at
+        entries.append(at + step)
+    return np.array(entries)
+
+
+def time_levels(ticks: int) -> IntArray:
+    """Entries along time left, ticks, increasing from 0 to at least `ticks`; every tick near the deadline.
+
+    Steps grow with the time left (the cost-to-go at a given slack is nearly linear in it); which entries
+    there are does not depend on `ticks`.
+    """
+    levels = [0]
+    while levels[-1] < ticks:
+        levels.append(levels[-1] + max(1, levels[-1] // 32))
+    return np.array(levels, dtype=np.int64)

@@ -1,0 +1,267 @@
+"""The semi-Markov planner: belief over zone types, exact programme per type, cheapest expected decision."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from policies.features.kernels import choose_pool
+from policies.planner.belief import fold
+from policies.planner.tables import PlannerTables, TickModel
+from policies.protocol import Memory
+from policies.shield import legal_actions
+from simulator.deadline.observation import (
+    FIRST_SPOT,
+    BoolArray,
+    DeadlineObservation,
+    FloatArray,
+    IntArray,
+)
+from simulator.synthetic.semi_markov import SemiMarkovModel
+
+RATIO_STEP = 0.005
+"""Price ratios are rounded to this for the cost-to-go; the price of the decided tick itself is exact."""
+HIGHEST_RATIO = 1.5
+"""Above on-demand price the ratio no longer matters to the cost-to-go: spot is not worth it."""
+CACHE_BYTES = 400_000_000
+"""Tables kept at most; the ones used longest ago go first."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a table depends on, rounded."""
+
+    tick_seconds: float
+    overhead_seconds: float
+    ratio: float
+
+
+@dataclass(frozen=True, eq=False)
+class SemiMarkovPlanner:
+    """Minimises expected cost under a semi-Markov model of availability, within the shield's rule.
+
+    Each tick the belief over zone types is updated with what was seen; the decision minimises the price
+    of the tick plus the belief-weighted cost-to-go. With several pools the job is planned as if they were
+    one that is available when any of them is, at the price of the pool it would use. Decisions depend on
+    nothing but observation and memory; tables are solved when first needed and cached.
+
+    Attributes:
+        model: Availability of a zone.
+        name: The policy's name.
+    """
+
+    model: SemiMarkovModel
+    name: str = "planner"
+    _tables: OrderedDict[Settings, PlannerTables] = field(default_factory=OrderedDict, repr=False)
+    _tick_models: dict[float, TickModel] = field(default_factory=dict, repr=False)
+
+    def reset(self, jobs: int, pools: int = 1) -> Memory:
+        """Memory of jobs about to begin.
+
+        `belief` (N, K, B) over type and age bucket, `last` (N,) availability seen last or -1, `age` (N,)
+        ticks of the present run, `known` (N,) whether that age is exact.
+        """
+        del pools
+        types, _, buckets = self.model.hazard.shape
+        return {
+            "belief": np.zeros((jobs, types, buckets)),
+            "last": np.full(jobs, -1, np.int8),
+            "age": np.zeros(jobs, np.int64),
+            "known": np.zeros(jobs, np.bool_),
+        }
+
+    def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
+        """Decide one tick; always a legal action."""
+        memory = self.update(observation, memory)
+        costs, pool = self.expected_costs(observation, memory)
+        return cheapest_legal(costs, pool, legal_actions(observation)), memory
+
+    def update(self, observation: DeadlineObservation, memory: Memory) -> Memory:
+        """The memory after one more look at the pools."""
+        tick_model = self.tick_model(observation.tick_seconds)
+        belief = np.array(memory["belief"], np.float64)
+        last = np.array(memory["last"], np.int8)
+        age = np.array(memory["age"], np.int64)
+        known = np.array(memory["known"], np.bool_)
+        fold(
+            np.asarray(observation.spot_available.any(axis=1)),
+            tick_model.hazard,
+            tick_model.advance,
+            tick_model.first_age,
+            tick_model.stationary,
+            tick_model.prior,
+            tick_model.drift,
+            belief,
+            last,
+            age,
+            known,
+        )
+        return {"belief": belief, "last": last, "age": age, "known": known}
+
+    def expected_costs(self, observation: DeadlineObservation, memory: Memory) -> tuple[FloatArray, IntArray]:
+        """Expected cost of idling, on-demand and spot, whether they are legal or not.
+
+        Args:
+            observation: N jobs over P pools.
+            memory: What `update` returned for this observation.
+
+        Returns:
+            (N, 3) cost until the job is done in on-demand ticks (idle, on-demand, spot), and (N,) the
+            pool that "spot" means.
+        """
+        costs = np.empty((observation.jobs, 3))
+        pool = np.empty(observation.jobs, np.int64)
+        ratio = np.empty(observation.jobs)
+        placement = np.ascontiguousarray(observation.placement, np.int64)
+        available = np.ascontiguousarray(observation.spot_available, np.bool_)
+        spot_price = np.ascontiguousarray(observation.spot_price, np.float64)
+        on_demand = np.ascontiguousarray(observation.on_demand_price, np.float64)
+        _choose(placement, available, spot_price, on_demand, pool, ratio)
+        work_left = np.ascontiguousarray(observation.work_left, np.float64)
+        time_left = np.ascontiguousarray(observation.time_left, np.float64)
+        pending = np.ascontiguousarray(observation.pending_overhead, np.float64)
+        rounded = np.minimum(np.maximum(np.rint(ratio / RATIO_STEP), 1.0) * RATIO_STEP, HIGHEST_RATIO)
+        for rows, overhead, table_ratio in _groups(observation.restart_overhead, rounded):
+            tables = self.tables(
+                Settings(observation.tick_seconds, overhead, table_ratio),
+                float(time_left[rows].max()),
+                float((time_left[rows] - work_left[rows]).max()),
+            )
+            _expected_costs(
+                rows,
+                observation.tick_seconds / 60.0,
+                overhead / 60.0,
+                ratio,
+                work_left,
+                time_left,
+                pending,
+                placement,
+                np.asarray(memory["last"], np.int8),
+                np.asarray(memory["belief"], np.float64),
+                tables.slack_minutes,
+                tables.levels,
+                tables.after,
+                costs,
+            )
+        return costs, pool
+
+    def tick_model(self, tick_seconds: float) -> TickModel:
+        """The model in ticks of another length."""
+        if tick_seconds not in self._tick_models:
+            self._tick_models[tick_seconds] = TickModel.of(self.model, tick_seconds)
+        return self._tick_models[tick_seconds]
+
+    def tables(self, settings: Settings, time_left: float, slack: float) -> PlannerTables:
+        """Tables that reach at least `time_left` and `slack` seconds, solved if need be."""
+        tick_minutes = settings.tick_seconds / 60.0
+        ticks = max(int(np.ceil(time_left / settings.tick_seconds - 1e-9)) - 1, 1)
+        slack_minutes = max(slack / 60.0, 0.0)
+        found = self._tables.get(settings)
+        if found is None or found.levels[-1] < ticks or found.slack_minutes[-1] < slack_minutes:
+            if found is not None:
+                ticks = max(ticks, int(found.levels[-1]))
+                slack_minutes = max(slack_minutes, float(found.slack_minutes[-1]))
+            found = PlannerTables.solve(
+                self.tick_model(settings.tick_seconds),
+                tick_minutes=tick_minutes,
+                overhead_minutes=settings.overhead_seconds / 60.0,
+                ratio=settings.ratio,
+                horizon_ticks=ticks,
+                most_slack_minutes=slack_minutes,
+            )
+            self._tables[settings] = found
+            while len(self._tables) > 1 and self._cached_bytes() > CACHE_BYTES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(settings)
+        return found
+
+    def _cached_bytes(self) -> int:
+        return sum(tables.after.nbytes for tables in self._tables.values())
+
+
+def cheapest_legal(costs: FloatArray, pool: IntArray, legal: BoolArray) -> IntArray:
+    """(N,) legal action of least cost; `costs` (N, 3) for idle, on-demand and spot in `pool`."""
+    rows = np.arange(len(pool))
+    allowed = np.stack([legal[:, 0], legal[:, 1], legal[rows, pool + FIRST_SPOT]], axis=1)
+    choice = np.where(allowed, costs, np.inf).argmin(axis=1)
+    return np.where(choice == FIRST_SPOT, pool + FIRST_SPOT, choice)
+
+
+def _groups(overhead: FloatArray, ratio: FloatArray) -> list[tuple[IntArray, float, float]]:
+    """Rows that share overhead and rounded price ratio."""
+    rows = np.arange(len(ratio))
+    if len(rows) == 0:
+        return []
+    if (overhead == overhead[0]).all() and (ratio == ratio[0]).all():
+        return [(rows, float(overhead[0]), float(ratio[0]))]
+    order = np.lexsort((ratio, overhead))
+    changes = np.flatnonzero((np.diff(overhead[order]) != 0) | (np.diff(ratio[order]) != 0)) + 1
+    return [
+        (part, float(overhead[part[0]]), float(ratio[part[0]])) for part in np.split(rows[order], changes)
+    ]
+
+
+@njit(cache=True, nogil=True)
+def _choose(
+    placement: IntArray,
+    available: BoolArray,
+    spot_price: FloatArray,
+    on_demand_price: FloatArray,
+    pool: IntArray,
+    ratio: FloatArray,
+) -> None:
+    for i in range(placement.shape[0]):
+        pool[i] = choose_pool(i, placement, available, spot_price)
+        ratio[i] = spot_price[i, pool[i]] / on_demand_price[i]
+
+
+@njit(cache=True, nogil=True)
+def _expected_costs(
+    rows: IntArray,
+    tick: float,
+    overhead: float,
+    ratio: FloatArray,
+    work_left: FloatArray,
+    time_left: FloatArray,
+    pending: FloatArray,
+    placement: IntArray,
+    up: NDArray[np.int8],
+    belief: FloatArray,  # (N, K, B)
+    grid: FloatArray,
+    levels: IntArray,
+    after: NDArray[np.float32],
+    costs: FloatArray,  # (N, 3)
+) -> None:
+    types, buckets = belief.shape[1], belief.shape[2]
+    for i in rows:
+        slack = (time_left[i] - work_left[i]) / 60.0
+        left = max(time_left[i] / 60.0 / tick - 1.0, 0.0)
+        level = min(max(np.searchsorted(levels, left, side="right") - 1, 0), levels.shape[0] - 2)
+        later = min(max((left - levels[level]) / (levels[level + 1] - levels[level]), 0.0), 1.0)
+        for action in range(3):
+            if action == 0:
+                rest = slack - tick
+                price = 0.0
+                block = 2 * up[i]
+            else:
+                rest = slack - (pending[i] / 60.0 if min(placement[i], 2) == action else overhead)
+                price = 1.0 if action == 1 else ratio[i]
+                block = 2 * up[i] + 1 if action == 1 else 4
+            rest = min(max(rest, 0.0), grid[-1])
+            at = min(max(np.searchsorted(grid, rest, side="right") - 1, 0), grid.shape[0] - 2)
+            upper = (rest - grid[at]) / (grid[at + 1] - grid[at])
+            total = 0.0
+            for k in range(types):
+                for b in range(buckets):
+                    p = belief[i, k, b]
+                    if p == 0.0:
+                        continue
+                    c = block * buckets + b
+                    soon = (1.0 - upper) * after[level, k, at, c] + upper * after[level, k, at + 1, c]
+                    late = (1.0 - upper) * after[level + 1, k, at, c] + upper * after[level + 1, k, at + 1, c]
+                    total += p * ((1.0 - later) * soon + later * late)
+            costs[i, action] = price + total
