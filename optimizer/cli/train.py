@@ -1,0 +1,152 @@
+"""`spotwise train`: a configuration and market files become a policy bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simulator.errors import InputError
+
+if TYPE_CHECKING:
+    from training.config import TrainingConfig
+    from training.tracking import Tracker
+    from training.trainer import Data, Progress, Trained, Trainer
+
+app = typer.Typer()
+
+
+@app.command("train")
+def train(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="YAML configuration, or the name of a shipped one.")
+    ],
+    market: Annotated[
+        list[Path], typer.Option("--market", "-m", help="Market file to train on; repeatable.")
+    ],
+    eval_market: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Market file to evaluate on; repeatable. Default: the held-out end of each --market."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds weights, updates and episodes.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of checkpoint and bundle. Default: runs/NAME-seedSEED."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, as if never interrupted.")
+    ] = False,
+    eval_freq: Annotated[
+        int | None, typer.Option(min=1, help="Steps between evaluations, in place of the configuration's.")
+    ] = None,
+    total_steps: Annotated[
+        int | None, typer.Option(min=1, help="Environment steps, in place of the configuration's.")
+    ] = None,
+    tracking_uri: Annotated[
+        str, typer.Option(help="MLflow server or database; `none` tracks nothing.")
+    ] = "sqlite:///mlflow.db",
+    progress: Annotated[
+        bool, typer.Option("--progress/--no-progress", "-P", help="Show a progress bar.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+) -> None:
+    """Train a policy with maskable PPO, evaluated on held-out windows and tracked in MLflow."""
+    settings = _settings(config, eval_freq, total_steps)
+    data = _data(market, eval_market)
+    folder = out or Path("runs") / f"{settings.name}-seed{seed}"
+    from training.trainer import Trainer  # late: torch and stable-baselines3 take seconds
+
+    trainer = Trainer(settings, data, folder, seed=seed, tracker=_tracker(tracking_uri, settings))
+    try:
+        trained = _with_bar(trainer, resume) if progress and not as_json else trainer.run(resume=resume)
+    except KeyboardInterrupt:
+        hint = f"; go on with the same command and --resume --out {folder}"
+        typer.secho(f"interrupted: {trainer.checkpoint_path}{hint}", err=True)
+        raise
+    _report(trained, as_json)
+
+
+def _settings(path: Path, eval_freq: int | None, total_steps: int | None) -> TrainingConfig:
+    from optimizer.presets import find_config
+    from training.config import load_config
+
+    settings = load_config(find_config(path))
+    if eval_freq is not None:
+        evaluation = settings.evaluation.model_copy(update={"every_steps": eval_freq})
+        settings = settings.model_copy(update={"evaluation": evaluation})
+    if total_steps is not None:
+        ppo = settings.ppo.model_copy(update={"total_steps": total_steps})
+        settings = settings.model_copy(update={"ppo": ppo})
+    return settings
+
+
+def _data(files: list[Path], evaluation_files: list[Path] | None) -> Data:
+    from simulator.market import Market
+    from training.tracking import sha256_of
+    from training.trainer import Data
+
+    every = [*files, *(evaluation_files or [])]
+    names = [file.name for file in every]
+    if len(set(names)) != len(names):
+        raise InputError(f"two market files have the same name ({', '.join(sorted(names))}); rename one")
+    markets = [Market.load(file) for file in every]
+    held_out = markets[len(files) :] if evaluation_files else None
+    return Data(markets[: len(files)], {file.name: sha256_of(file) for file in every}, held_out)
+
+
+def _tracker(tracking_uri: str, settings: TrainingConfig) -> Tracker:
+    from training.tracking import MLflowTracker, NoTracker
+
+    if tracking_uri == "none":
+        return NoTracker()
+    return MLflowTracker(tracking_uri, settings.tracking.experiment)
+
+
+def _with_bar(trainer: Trainer, resume: bool) -> Trained:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} steps"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("train", total=trainer.config.ppo.total_steps, now="")
+
+        def watch(state: Progress) -> None:
+            cost = state.metrics.get("rollout/relative_cost_mean")
+            now = [f"{state.metrics['time/steps_per_second'] / 1000:.0f} k/s"]
+            now += [f"cost {cost:.3f}"] if cost is not None else []
+            now += [f"held out {state.best.relative_cost:.4f}"] if state.best else []
+            bar.update(task, completed=min(state.steps, state.total_steps), now=", ".join(now))
+
+        trainer.watch = watch
+        return trainer.run(resume=resume)
+
+
+def _report(trained: Trained, as_json: bool) -> None:
+    if as_json:
+        result = {
+            "bundle": str(trained.bundle),
+            "sha256": trained.sha256,
+            "steps": trained.steps,
+            "relative_to_on_demand": trained.score.relative_cost,
+            "missed_deadlines": trained.score.missed,
+            "episodes": trained.score.episodes,
+            "run": trained.run,
+        }
+        typer.echo(json.dumps(result, indent=2))
+        return
+    score = trained.score
+    typer.echo(f"{trained.bundle}")
+    typer.echo(
+        f"held-out windows: cost {score.relative_cost:.4f} of on-demand, {score.missed} of {score.episodes} "
+        "deadlines missed"
+    )

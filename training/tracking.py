@@ -1,0 +1,180 @@
+"""Tracking of training runs in MLflow; MLflow is imported only when a run begins."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from simulator.errors import SpotwiseError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+HIGHEST_PARAMETER = 500
+"""MLflow refuses longer parameter values."""
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class Tracker(Protocol):
+    """What the trainer tells about a run."""
+
+    def begin(
+        self, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str], run: str | None
+    ) -> str:
+        """Begin a run, or go on with `run`; returns the run's id."""
+        ...
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Note the metrics of one rollout."""
+        ...
+
+    def bundle(self, path: Path, registered_model: str) -> None:
+        """Keep the policy bundle with the run and register it as a version of a model."""
+        ...
+
+    def end(self, status: Status) -> None:
+        """End the run."""
+        ...
+
+
+class NoTracker:
+    """Tells nobody."""
+
+    def begin(
+        self, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str], run: str | None
+    ) -> str:
+        """Nothing is begun."""
+        del name, parameters, tags
+        return run or ""
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing is noted."""
+
+    def bundle(self, path: Path, registered_model: str) -> None:
+        """Nothing is kept."""
+
+    def end(self, status: Status) -> None:
+        """Nothing is ended."""
+
+
+class MLflowTracker:
+    """Runs in an MLflow tracking server or database."""
+
+    def __init__(self, tracking_uri: str = DEFAULT_TRACKING_URI, experiment: str = "spotwise") -> None:
+        """Nothing is contacted before `begin`."""
+        self.tracking_uri = tracking_uri
+        self.experiment = experiment
+        self._client: MlflowClient | None = None
+        self._run = ""
+
+    def begin(
+        self, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str], run: str | None
+    ) -> str:
+        """Begin a run, or go on with `run` if the server knows it; returns the run's id.
+
+        Raises:
+            SpotwiseError: The tracking server cannot be reached or used.
+        """
+        for variable in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+            os.environ.setdefault(variable, "true")
+        from mlflow.entities import Param, RunTag
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        for name in (
+            "mlflow",
+            "alembic",
+        ):  # importing MLflow sets their levels; creating a database is chatty
+            logging.getLogger(name).setLevel(logging.WARNING)
+        try:
+            self._client = client = MlflowClient(self.tracking_uri)
+            found = client.get_experiment_by_name(self.experiment)
+            experiment = found.experiment_id if found else client.create_experiment(self.experiment)
+            if run and self._known(client, run, experiment):
+                self._run = run
+                client.update_run(run, status="RUNNING")
+                return run
+            self._run = client.create_run(experiment, run_name=name).info.run_id
+            client.log_batch(
+                self._run,
+                params=[Param(k, str(v)[:HIGHEST_PARAMETER]) for k, v in sorted(parameters.items())],
+                tags=[RunTag(k, v) for k, v in sorted(tags.items())],
+            )
+        except MlflowException as error:
+            raise SpotwiseError(f"MLflow at {self.tracking_uri}: {error.message}") from error
+        return self._run
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Note the metrics of one rollout."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        batch = [Metric(name, value, now, step) for name, value in values.items()]
+        self._begun().log_batch(self._run, metrics=batch)
+
+    def bundle(self, path: Path, registered_model: str) -> None:
+        """Keep the policy bundle with the run and register it as a version of a model."""
+        from mlflow.exceptions import MlflowException
+
+        client = self._begun()
+        client.log_artifact(self._run, str(path))
+        source = f"{client.get_run(self._run).info.artifact_uri}/{path.name}"
+        try:
+            client.get_registered_model(registered_model)
+        except MlflowException:
+            client.create_registered_model(registered_model)
+        client.create_model_version(registered_model, source, run_id=self._run)
+
+    def end(self, status: Status) -> None:
+        """End the run."""
+        if self._client is not None and self._run:
+            self._client.set_terminated(self._run, status)
+
+    def _begun(self) -> MlflowClient:
+        if self._client is None:
+            raise SpotwiseError("no MLflow run was begun")
+        return self._client
+
+    def _known(self, client: MlflowClient, run: str, experiment: str) -> bool:
+        found = client.search_runs([experiment], f"attributes.run_id = '{run}'", max_results=1)
+        return bool(found)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `outer.inner` names."""
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{name}.")
+        else:
+            result[f"{prefix}{name}"] = value
+    return result
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_revision() -> str:
+    """Revision of the checkout of this code, `-dirty` if files were changed; empty outside of one."""
+    root = Path(__file__).resolve().parents[1]
+    try:
+        return subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607 -- the user's git
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
