@@ -64,6 +64,8 @@ def expression(rows: ir.Table, name: str) -> ir.Value:
 
     if name.startswith("tag:") and len(name) > 4:
         return ibis.coalesce(tag(rows, name[4:]), MISSING)
+    if name == "allocated-to" and "AllocatedResourceName" in rows.columns:
+        return ibis.coalesce(rows.AllocatedResourceName, MISSING)
     if name in COLUMN_OF:
         return ibis.coalesce(rows[COLUMN_OF[name]], MISSING)
     if name in TIMES:

@@ -140,6 +140,8 @@ class _Batch:
         self.id = int(self.ledger.rows("SELECT coalesce(max(id), 0) + 1 FROM ingests")[0][0])
         for kind in dict.fromkeys(d.format for d in self.found):
             self._read([d for d in self.found if d.format == kind], kind)
+        # Rows move and bills change, so an allocation must be made again.
+        execute("DELETE FROM allocations")
         scopes = self._scopes()
         replaced = self._replace(scopes)
         bills = self._balance()

@@ -39,6 +39,44 @@ _TABLES = (
     "CREATE TABLE bills (ingest_id BIGINT, provider VARCHAR, account VARCHAR, period TIMESTAMP,"
     " invoice VARCHAR,"
     f" currency VARCHAR, cost_in {MONEY.upper()}, cost_out {MONEY.upper()}, cost_rejected {MONEY.upper()})",
+    "CREATE TABLE allocations (rule VARCHAR, row_id BIGINT, ratio DOUBLE, AllocatedMethodId VARCHAR,"
+    " AllocatedMethodDetails VARCHAR, AllocatedResourceId VARCHAR, AllocatedResourceName VARCHAR,"
+    " AllocatedTags VARCHAR)",
+)
+
+
+_COSTS = (
+    "BilledCost",
+    "EffectiveCost",
+    "ListCost",
+    "ContractedCost",
+    "ConsumedQuantity",
+    "PricingQuantity",
+    "CommitmentDiscountQuantity",
+    "PricingCurrencyEffectiveCost",
+    "x_OnDemandEquivalentCost",
+    "x_InstanceHours",
+)
+"""What a split row has only its share of."""
+
+ALLOCATED_COLUMNS = (
+    "AllocatedMethodId",
+    "AllocatedMethodDetails",
+    "AllocatedResourceId",
+    "AllocatedResourceName",
+    "AllocatedTags",
+)
+"""The split-cost columns of FOCUS 1.3."""
+
+_ALLOCATED = ", ".join(ALLOCATED_COLUMNS)
+_VIEWS = (
+    # Shared rows once per target, all other rows as they are.
+    "CREATE VIEW allocated_ledger AS SELECT l.* REPLACE ("
+    + ", ".join(f"(l.{name}::DOUBLE * a.ratio)::{MONEY.upper()} AS {name}" for name in _COSTS)
+    + f"), {_ALLOCATED} FROM ledger AS l JOIN allocations AS a ON l.rowid = a.row_id"
+    " UNION ALL SELECT l.*, "
+    + ", ".join(f"NULL::VARCHAR AS {name}" for name in ALLOCATED_COLUMNS)
+    + " FROM ledger AS l WHERE l.rowid NOT IN (SELECT row_id FROM allocations)",
 )
 
 
@@ -98,7 +136,7 @@ class Ledger:
         }
         if create and not tables:
             self.connection.execute("BEGIN")
-            for statement in _TABLES:
+            for statement in (*_TABLES, *_VIEWS):
                 self.connection.execute(statement)
             self.connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])
             self.connection.execute("COMMIT")
@@ -123,6 +161,13 @@ class Ledger:
         import ibis
 
         return ibis.table(LEDGER_SCHEMA, name="ledger")
+
+    @property
+    def allocated(self) -> ir.Table:
+        """The `allocated_ledger` view as an Ibis expression: shared rows once per target."""
+        import ibis
+
+        return ibis.table(LEDGER_SCHEMA | dict.fromkeys(ALLOCATED_COLUMNS, "string"), name="allocated_ledger")
 
     def rows(self, query: ir.Table | str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """Run an expression, or SQL, and return its rows."""

@@ -120,6 +120,9 @@ def query(
     where: Annotated[
         list[str] | None, typer.Option(help="Only rows with this value, as DIMENSION=VALUE; repeatable.")
     ] = None,
+    allocated: Annotated[
+        bool, typer.Option(help="Of the allocated ledger, which also has the dimension allocated-to.")
+    ] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
@@ -136,7 +139,7 @@ def query(
         conditions.append((name, value))
     with Ledger.open(ledger) as opened:
         table = cost_by(
-            opened.table,
+            opened.allocated if allocated else opened.table,
             parse(by),
             cost,
             start=_moment("--start", start),
@@ -210,6 +213,43 @@ def check(
         typer.echo(f"{report.rows} rows, {report.checks} checks: {errors} broken, {warnings} with a warning")
     if not report.ok:
         raise typer.Exit(1)
+
+
+@app.command()
+def allocate(
+    rules: Annotated[Path, typer.Option("--rules", help="The allocation rules (YAML).")],
+    ledger: LedgerPath = DEFAULT_LEDGER,
+    as_json: AsJson = False,
+) -> None:
+    """Split shared cost by rules: Kubernetes, proportional, even, fixed, waste. Query it with --allocated."""
+    from optimizer.billing.allocation import allocate as run
+
+    report = run(ledger, rules)
+    if as_json:
+        _print_json(
+            {
+                "rows": report.rows,
+                "untouched_rules": report.untouched,
+                "allocated": [
+                    {
+                        "rule": a.rule,
+                        "method": a.method,
+                        "target": a.target,
+                        "cost": a.cost,
+                        "currency": a.currency,
+                        "team": a.team,
+                    }
+                    for a in report.allocated
+                ],
+            }
+        )
+        return
+    for a in report.allocated:
+        team = f" (can act: {a.team})" if a.team else ""
+        typer.echo(f"{a.rule}: {a.target}{team}: {a.cost:,.2f} {a.currency}")
+    for name in report.untouched:
+        typer.secho(f"note: rule {name} selected no row", fg=typer.colors.YELLOW)
+    typer.echo(f"{report.rows} rows split")
 
 
 @app.command()
