@@ -252,6 +252,92 @@ def allocate(
     typer.echo(f"{report.rows} rows split")
 
 
+@app.command("unit-cost")
+def unit_cost(
+    metric: Annotated[
+        Path | None, typer.Option(help="CSV or parquet with time, workload, value: what was done per hour.")
+    ] = None,
+    prometheus: Annotated[str | None, typer.Option(help="Address of a Prometheus server instead.")] = None,
+    promql: Annotated[
+        str | None, typer.Option("--query", help="Such as: sum by (app) (increase(http_requests_total[1h])).")
+    ] = None,
+    label: Annotated[str, typer.Option(help="Label of the result that names the workload.")] = "app",
+    by: Annotated[str, typer.Option(help="Dimension of the ledger that names the workload.")] = "tag:app",
+    unit: Annotated[str, typer.Option(help="What is counted: request, user, job, …")] = "request",
+    per: Annotated[str, typer.Option(help="hour, day, week or month.")] = "day",
+    chart: Annotated[Path | None, typer.Option(help="Write a page with a chart.")] = None,
+    ledger: LedgerPath = DEFAULT_LEDGER,
+    as_json: AsJson = False,
+) -> None:
+    """Show cost per request, user or job over time, and why it changed."""
+    from optimizer.billing.ledger import Ledger
+    from optimizer.billing.units import read_metric, read_prometheus, unit_costs
+
+    if (metric is None) == (prometheus is None) or (prometheus is None) != (promql is None):
+        raise InputError("give --metric FILE, or --prometheus URL and --query PROMQL")
+    with Ledger.open(ledger) as opened:
+        if metric is not None:
+            amounts = read_metric(metric)
+        else:
+            span = opened.rows("SELECT min(ChargePeriodStart), max(ChargePeriodEnd) FROM ledger")[0]
+            amounts = read_prometheus(prometheus or "", promql or "", label=label, start=span[0], end=span[1])
+        found = unit_costs(opened, amounts, by=by, unit=unit, per=per)
+    if chart is not None:
+        from optimizer.billing.units.chart import write_chart
+
+        write_chart(found, chart)
+    if as_json:
+        _print_json(
+            {
+                "unit": found.unit,
+                "per": found.per,
+                "points": [
+                    {
+                        "workload": p.workload,
+                        "start": p.start,
+                        "currency": p.currency,
+                        "cost": p.cost,
+                        "units": p.units,
+                        "unit_cost": p.unit_cost,
+                        "unmatched_cost": p.unmatched_cost,
+                    }
+                    for p in found.points
+                ],
+                "changes": [
+                    {
+                        "workload": c.workload,
+                        "currency": c.currency,
+                        "first": c.first,
+                        "second": c.second,
+                        "before": c.before,
+                        "after": c.after,
+                        "volume": c.volume,
+                        "usage": c.usage,
+                        "mix": c.mix,
+                        "price": c.price,
+                        "other": c.other,
+                    }
+                    for c in found.changes
+                ],
+                "without_cost": found.without_cost,
+            }
+        )
+        return
+    for p in found.points:
+        cost = f"{p.unit_cost:.6g} {p.currency} per {unit}" if p.unit_cost is not None else f"no {unit}"
+        rest = f" ({p.unmatched_cost:,.2f} in hours without a count)" if p.unmatched_cost else ""
+        typer.echo(f"{p.start:%Y-%m-%d %H:%M}  {p.workload}: {p.cost:,.2f} / {p.units:,.6g} = {cost}{rest}")
+    for c in found.changes:
+        typer.echo(
+            f"{c.workload}, {c.first:%Y-%m-%d} to {c.second:%Y-%m-%d}: {c.after - c.before:+,.2f}"
+            f" {c.currency} ="
+            f" volume {c.volume:+,.2f}, hours per {unit} {c.usage:+,.2f}, mix {c.mix:+,.2f},"
+            f" price {c.price:+,.2f}, other {c.other:+,.2f}"
+        )
+    for name in found.without_cost:
+        typer.secho(f"note: no cost under {by} {name}", fg=typer.colors.YELLOW)
+
+
 @app.command()
 def sample(
     provider: Annotated[str, typer.Argument(help="aws, gcp, azure or focus.")],
