@@ -9,7 +9,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := simulator policies envs training optimizer tests benchmarks $(wildcard examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow-tests lint bench clean
+.PHONY: help demo test slow-tests spark-tests lint bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,6 +28,10 @@ test: $(STAMP)  ## the tests, without the heavy ones
 
 slow-tests: $(STAMP)  ## the heavy tests
 	$(TEST) -m slow $(PYTEST_ARGS)
+
+spark-tests: $(STAMP)  ## the ledger's expressions on Spark in local mode; needs Java 17
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt pyspark
+	$(TEST) -m spark tests/optimizer/billing/test_spark.py $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .

@@ -124,7 +124,7 @@ def spread_over_hours(rows: ir.Table, amounts: Sequence[str], *, longest_hours: 
     parts = {name: (long[name].cast("float64") * share).cast("decimal(38, 15)") for name in amounts}
     spread = long.mutate(
         **parts,
-        hour=hour_from.as_timestamp("s").cast("timestamp"),
+        hour=long.sp_first + long.sp_index * ibis.interval(hours=1),
         imputed=ibis.literal(True),
     )
     return whole.union(spread.select(*whole.columns))

@@ -107,7 +107,7 @@ class Ledger:
         if not path.parent.is_dir():
             raise InputError(f"{path}: no folder {path.parent}")
         config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "threads": 2, "TimeZone": "UTC"}
-        config |= {"preserve_insertion_order": "true", "autoinstall_known_extensions": "false"}
+        config |= {"autoinstall_known_extensions": "false"}
         try:
             connection = duckdb.connect(str(path), read_only=not write, config=config)
         except duckdb.IOException as error:
@@ -116,6 +116,8 @@ class Ledger:
             raise InputError(f"{path}: not a ledger ({str(error).splitlines()[0]})") from error
         ledger = cls(path, connection)
         try:
+            # It would write to standard output, where --json goes.
+            connection.execute("SET enable_progress_bar = false")
             ledger._check_version(create=write)
         except BaseException:
             connection.close()
