@@ -28,7 +28,7 @@ RATIO_STEP = 0.005
 HIGHEST_RATIO = 1.5
 """Above on-demand price the ratio no longer matters to the cost-to-go: spot is not worth it."""
 CACHE_BYTES = 400_000_000
-"""Tables kept at most; the ones used longest ago go first."""
+"""Tables kept at most by default; the ones used longest ago go first."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,12 @@ class SemiMarkovPlanner:
     Attributes:
         model: Availability of a zone.
         name: The policy's name.
+        cache_bytes: Tables kept at most.
     """
 
     model: SemiMarkovModel
     name: str = "planner"
+    cache_bytes: int = CACHE_BYTES
     _tables: OrderedDict[Settings, PlannerTables] = field(default_factory=OrderedDict, repr=False)
     _tick_models: dict[float, TickModel] = field(default_factory=dict, repr=False)
 
@@ -174,7 +176,7 @@ class SemiMarkovPlanner:
                 most_slack_minutes=slack_minutes,
             )
             self._tables[settings] = found
-            while len(self._tables) > 1 and self._cached_bytes() > CACHE_BYTES:
+            while len(self._tables) > 1 and self._cached_bytes() > self.cache_bytes:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(settings)
         return found

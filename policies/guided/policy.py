@@ -1,0 +1,242 @@
+"""The guided policy: the planner's expected costs plus what networks learnt to add to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.bundle import Bundle
+from policies.features import RICH
+from policies.guided.advice import ADVICE_NAMES, COST_GAPS, write_advice
+from policies.network import Network
+from policies.planner import SemiMarkovPlanner
+from policies.protocol import Memory
+from simulator.deadline.observation import FIRST_SPOT, BoolArray, DeadlineObservation, FloatArray, IntArray
+from simulator.errors import InputError
+from simulator.synthetic.semi_markov import SemiMarkovModel
+
+ALGORITHM = "deadline-guided"
+"""What bundles of this policy call their algorithm."""
+FEATURE_NAMES = (*RICH.names, *ADVICE_NAMES)
+"""Inputs of the networks."""
+HISTORY = "history"
+"""Where the memory of the features lies; the rest of the memory is the planner's."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRange:
+    """Jobs that the networks were trained on; outside it the planner decides alone.
+
+    Attributes:
+        tick_seconds: The tick.
+        most_hours: Longest deadline, hours.
+        most_overhead_minutes: Longest restart overhead.
+        least_ratio: Lowest spot price over on-demand price.
+        most_ratio: Highest.
+    """
+
+    tick_seconds: float
+    most_hours: float
+    most_overhead_minutes: float
+    least_ratio: float
+    most_ratio: float
+
+    def covers(self, observation: DeadlineObservation, pool: IntArray) -> BoolArray:
+        """(N,) whether each job is one the networks know."""
+        ratio = observation.spot_price[np.arange(len(pool)), pool] / observation.on_demand_price
+        return np.asarray(
+            (abs(observation.tick_seconds - self.tick_seconds) < 1e-6)
+            & (observation.time_total <= 3600.0 * self.most_hours + 1e-6)
+            & (observation.restart_overhead <= 60.0 * self.most_overhead_minutes + 1e-6)
+            & (ratio >= self.least_ratio)
+            & (ratio <= self.most_ratio)
+            & (observation.checkpoint_interval == 0.0)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class GuidedPolicy:
+    """Chooses the legal action with the highest  -guidance x (cost above the best) + correction.
+
+    Costs are the planner's, in on-demand ticks; the correction is the mean output of the networks on
+    features and advice. With a correction of zero this is the planner. Jobs outside `trained` get none.
+
+    Attributes:
+        name: What the policy is called.
+        planner: The planner.
+        guidance: Weight of the planner's costs.
+        trained: Where the networks may speak.
+        layers: Stacked layers of the M networks, (M, inputs, outputs) and (M, 1, outputs); tanh between.
+    """
+
+    name: str
+    planner: SemiMarkovPlanner
+    guidance: float
+    trained: TrainedRange
+    layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+
+    @classmethod
+    def stack(
+        cls,
+        name: str,
+        planner: SemiMarkovPlanner,
+        guidance: float,
+        trained: TrainedRange,
+        networks: Sequence[Network],
+    ) -> GuidedPolicy:
+        """Make a policy from networks of one shape.
+
+        Raises:
+            InputError: There is none, or they do not fit each other or the features.
+        """
+        parts = [[*network.trunk, network.heads["policy"]] for network in networks]
+        shapes = {tuple(weight.shape for weight, _ in part) for part in parts}
+        if len(shapes) != 1 or any(n.activation != "tanh" or n.normalisation for n in networks):
+            raise InputError(
+                f"{name}: networks of different shapes; accepted: equal tanh networks, at least one"
+            )
+        shape = shapes.pop()
+        if shape[0][0] != len(FEATURE_NAMES) or shape[-1][1] != COST_GAPS:
+            raise InputError(
+                f"{name}: networks of {shape[0][0]} inputs and {shape[-1][1]} outputs; "
+                f"accepted: {len(FEATURE_NAMES)} and {COST_GAPS}"
+            )
+        layers = tuple(
+            (np.stack([part[k][0] for part in parts]), np.stack([part[k][1] for part in parts])[:, None, :])
+            for k in range(len(shape))
+        )
+        return cls(name, planner, guidance, trained, layers)
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> GuidedPolicy:
+        """The policy in a bundle that `bundle_parts` describes.
+
+        Raises:
+            InputError: Features, parameters or arrays are not what this release knows.
+        """
+        manifest, weights = bundle.manifest, dict(bundle.weights)
+        where = f"bundle {manifest.name}"
+        if tuple(manifest.feature_names) != FEATURE_NAMES:
+            raise InputError(
+                f"{where}: its features differ from this release's; train it again with this release"
+            )
+        parameters = manifest.parameters
+        try:
+            model_settings = parameters["planner"]
+            trained_settings = parameters["trained"]
+            members, guidance = parameters["members"], parameters["guidance"]
+            if not isinstance(model_settings, dict) or not isinstance(trained_settings, dict):
+                raise TypeError("planner and trained must be objects")
+            if type(members) is not int or not 1 <= members <= 64 or not isinstance(guidance, int | float):
+                raise TypeError("members must be 1 to 64 and guidance a number")
+            edges = model_settings["age_edges"]
+            if not isinstance(edges, list):
+                raise TypeError("age_edges must be a list")
+            model = SemiMarkovModel(
+                weights.pop("planner.hazard"),
+                weights.pop("planner.prior"),
+                tuple(int(str(edge)) for edge in edges),
+                int(str(model_settings["tick_seconds"])),
+                int(str(model_settings["chunk_ticks"])),
+                float(str(model_settings["persistence"])),
+                str(model_settings["source"]),
+            )
+            trained = TrainedRange(
+                **{field.name: float(str(trained_settings[field.name])) for field in fields(TrainedRange)}
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{where}: parameters do not fit a guided policy ({error!r})") from error
+        networks = [
+            Network.of(_member(weights, k), activation="tanh", where=f"{where}, member {k}")
+            for k in range(members)
+        ]
+        if len(weights) != members * 2 * (len(networks[0].trunk) + 1):
+            raise InputError(f"{where}: it has arrays that belong to none of its {members} members")
+        return cls.stack(manifest.name, SemiMarkovPlanner(model), float(guidance), trained, networks)
+
+    @cached_property
+    def availability(self) -> FloatArray:
+        """(K,) long-run availability of each type."""
+        return self.planner.model.availability()
+
+    def reset(self, jobs: int, pools: int = 1) -> Memory:
+        """Memory for jobs that are about to begin: the planner's, and `history` of the features."""
+        return {**self.planner.reset(jobs, pools), HISTORY: RICH.reset(jobs, pools)[HISTORY]}
+
+    def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
+        """Decide one tick; always a legal action."""
+        look, history = RICH.look(observation, {HISTORY: memory[HISTORY]})
+        remembered = self.planner.update(observation, memory)
+        costs, pool = self.planner.expected_costs(observation, remembered)
+        inputs = np.empty((observation.jobs, len(FEATURE_NAMES)), np.float32)
+        inputs[:, : RICH.size] = look.features
+        model = self.planner.tick_model(observation.tick_seconds)
+        rows = np.arange(observation.jobs)
+        write_advice(
+            rows,
+            costs,
+            look.legal,
+            pool,
+            np.asarray(remembered["belief"], np.float64),
+            np.asarray(remembered["last"], np.int8),
+            model.hazard,
+            observation.tick_seconds / 3600.0,
+            self.availability,
+            inputs,
+        )
+        scores = -np.float32(self.guidance) * inputs[:, RICH.size : RICH.size + COST_GAPS]
+        known = self.trained.covers(observation, pool)
+        if known.any():
+            scores = scores + np.where(known[:, None], self.corrections(inputs), np.float32(0.0))
+        allowed = np.empty((observation.jobs, COST_GAPS), np.bool_)
+        allowed[:, :FIRST_SPOT] = look.legal[:, :FIRST_SPOT]
+        allowed[:, FIRST_SPOT] = look.legal[rows, FIRST_SPOT + pool]
+        choice = np.where(allowed, scores, -np.inf).argmax(axis=1)
+        action = np.where(choice == FIRST_SPOT, FIRST_SPOT + pool, choice)
+        return action, {**remembered, HISTORY: history[HISTORY]}
+
+    def corrections(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, 3) mean output of the networks on (N, F) features and advice."""
+        x = inputs
+        for k, (weight, bias) in enumerate(self.layers):
+            x = np.matmul(x, weight)
+            x += bias
+            if k + 1 < len(self.layers):
+                np.tanh(x, out=x)
+        mean: NDArray[np.float32] = x.mean(axis=0)
+        return mean
+
+
+def bundle_parts(
+    planner: SemiMarkovPlanner,
+    guidance: float,
+    trained: TrainedRange,
+    members: Sequence[Mapping[str, NDArray[np.float32]]],
+) -> tuple[dict[str, object], dict[str, NDArray[np.generic]]]:
+    """Parameters and weights of a bundle; each member's arrays are named as `policies.network` names them."""
+    model = planner.model
+    parameters: dict[str, object] = {
+        "planner": {
+            "age_edges": list(model.age_edges),
+            "tick_seconds": model.tick_seconds,
+            "chunk_ticks": model.chunk_ticks,
+            "persistence": model.persistence,
+            "source": model.source,
+        },
+        "guidance": guidance,
+        "trained": asdict(trained),
+        "members": len(members),
+    }
+    weights: dict[str, NDArray[np.generic]] = {"planner.hazard": model.hazard, "planner.prior": model.prior}
+    for k, member in enumerate(members):
+        weights |= {f"member.{k}.{name}": array for name, array in member.items()}
+    return parameters, weights
+
+
+def _member(weights: Mapping[str, NDArray[np.generic]], k: int) -> dict[str, NDArray[np.generic]]:
+    prefix = f"member.{k}."
+    return {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""How the shipped deadline policy is made: planner, guided networks, gate. Run with `make champion`."""

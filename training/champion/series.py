@@ -1,0 +1,98 @@
+"""Series the champion is trained on: real ones in several phases and both directions, and synthetic ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.series import EpisodeMarkets
+from simulator.deadline.observation import FloatArray
+from simulator.errors import InputError
+from simulator.market import Market, Pool
+from simulator.market.resample import sample_index
+from simulator.synthetic import SemiMarkovModel, fit_semi_markov, simulate_availability
+
+TICK_SECONDS = 600
+PHASES = 3
+"""A trace changes only on its own samples; every phase of the tick samples it anew."""
+REVERSED_SHARE = 0.2
+SYNTHETIC_SHARE = 0.3
+SYNTHETIC_SERIES = 40
+SYNTHETIC_TICKS = 3000
+HAZARD_SPREAD = 0.3
+"""Standard deviation of the logarithm of the factor on each hazard of a synthetic zone."""
+MODEL_TYPES = 4
+MODEL_CHUNK_TICKS = 840
+MODEL_AGE_EDGES = (1, 2, 3, 4, 6, 9, 14, 20, 30, 45, 70, 110)
+"""Chosen by leaving out pairs of the six training zones: see docs/policies.md."""
+
+
+def fit_planner_model(markets: Sequence[Market], source: str = "") -> SemiMarkovModel:
+    """The planner's model of every pool of the markets, at ticks of ten minutes."""
+    return fit_semi_markov(
+        [series for market in markets for series in _availability(market)],
+        types=MODEL_TYPES,
+        chunk_ticks=MODEL_CHUNK_TICKS,
+        age_edges=MODEL_AGE_EDGES,
+        tick_seconds=TICK_SECONDS,
+        source=source,
+    )
+
+
+def champion_series(markets: Sequence[Market], model: SemiMarkovModel, seed: int) -> EpisodeMarkets:
+    """Single-pool markets at ticks of ten minutes, all at price 1: jobs bring their price ratio.
+
+    Args:
+        markets: Real ones, each at its trace's own tick.
+        model: Makes the synthetic ones, with hazards that differ from zone to zone.
+        seed: Of the synthetic ones.
+    """
+    real = [_at_price_one(market.spot_capacity, market.tick_seconds, market) for market in markets]
+    made = [
+        _at_price_one(up[None].astype(np.int32), TICK_SECONDS, None, f"synthetic-{number}")
+        for number, up in enumerate(_synthetic(model, np.random.SeedSequence(seed)))
+    ]
+    episodes = EpisodeMarkets.of(
+        [*real, *made], tick_seconds=TICK_SECONDS, phases=PHASES, reversed_share=REVERSED_SHARE
+    )
+    synthetic = np.array([name.startswith("synthetic/") for name in episodes.names])
+    probability = episodes.probability.copy()
+    for share, which in ((SYNTHETIC_SHARE, synthetic), (1.0 - SYNTHETIC_SHARE, ~synthetic)):
+        probability[which] *= share / probability[which].sum()
+    return replace(episodes, probability=probability)
+
+
+def _availability(market: Market) -> list[NDArray[np.bool_]]:
+    if market.tick_seconds > TICK_SECONDS:
+        raise InputError(
+            f"market with a tick of {market.tick_seconds} s; accepted: {TICK_SECONDS} or less, "
+            "best the trace's own"
+        )
+    ticks = market.ticks * market.tick_seconds // TICK_SECONDS
+    index = sample_index(ticks, TICK_SECONDS, Fraction(market.tick_seconds))
+    return [row[index] > 0 for row in market.spot_capacity]
+
+
+def _synthetic(model: SemiMarkovModel, seed: np.random.SeedSequence) -> list[NDArray[np.bool_]]:
+    series = []
+    for child in seed.spawn(SYNTHETIC_SERIES):
+        factor = np.exp(HAZARD_SPREAD * np.random.default_rng(child).standard_normal(model.hazard.shape))
+        varied = replace(model, hazard=np.minimum(model.hazard * factor, 0.95))
+        series.append(simulate_availability(varied, ["z"], ticks=SYNTHETIC_TICKS, seed=child)[0])
+    return series
+
+
+def _at_price_one(
+    capacity: NDArray[np.int32], tick_seconds: int, like: Market | None, zone: str = ""
+) -> Market:
+    pools = like.pools if like else (Pool("synthetic", "synthetic", zone, "any"),)
+    start = like.start if like else datetime(2023, 1, 1, tzinfo=UTC)
+    one: FloatArray = np.ones(capacity.shape)
+    return Market(
+        pools, tick_seconds, start, one, np.array(capacity), one.copy(), like.source if like else ""
+    )
