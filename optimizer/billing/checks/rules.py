@@ -211,8 +211,7 @@ def _identities() -> list[Rule]:
 
     def purchase_counted_twice(t: ir.Table) -> ir.BooleanValue:
         purchase = (t.ChargeCategory == "Purchase") & (t.BilledCost >= zero)
-        # Google's fee keeps the used part of its cost: the usage it pays for is lowered by credits.
-        most = ibis.cases((t.CommitmentDiscountId.notnull() & ~_google(t), zero), else_=t.BilledCost)
+        most = ibis.cases((t.CommitmentDiscountId.notnull(), zero), else_=t.BilledCost)
         return purchase & (t.EffectiveCost > most) & _differ(t.EffectiveCost, most)
 
     def spot_above_on_demand(t: ir.Table) -> ir.BooleanValue:

@@ -210,10 +210,10 @@ def _commitments(t: ir.Table) -> ir.Table:
     """
     rows = t.filter(t.CommitmentDiscountId.notnull())
     zero = ibis.literal(0).cast("decimal(38, 15)")
-    purchase = (rows.ChargeCategory == "Purchase") & (rows.ChargeFrequency == "Recurring")
-    # Google's fee row keeps the used part of its own cost.
-    on_fee = ibis.cases((purchase, rows.EffectiveCost), else_=zero)
     google = rows.ProviderName == "Google Cloud"
+    # Google's fee row is usage, and keeps the used part of its own cost.
+    purchase = ((rows.ChargeCategory == "Purchase") | google) & (rows.ChargeFrequency == "Recurring")
+    on_fee = ibis.cases((purchase, rows.EffectiveCost), else_=zero)
     usage = ibis.cases(((rows.ChargeCategory == "Usage") & ~google, rows.EffectiveCost), else_=zero)
     unused = ibis.cases(
         ((rows.CommitmentDiscountStatus == "Unused") & google, rows.EffectiveCost), else_=zero

@@ -45,7 +45,6 @@ _UNITS = (
     ("Hrs", "Hours"),
     ("Hr", "Hours"),
     ("hours", "Hours"),
-    ("GB-Mo", "GB-Months"),
     ("Request", "Requests"),
 )
 
@@ -116,6 +115,8 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         & (raw.line_item_product_code == "AmazonEC2")
     )
     unit = ibis.coalesce(raw.pricing_unit.cases(*_UNITS, else_=raw.pricing_unit), "Units")
+    # FOCUS writes the time of a compound unit in full: GB-Mo, Obj-Month → GB-Months, Obj-Months.
+    unit = unit.re_replace(r"-(Mo|Month|month)$", "-Months").re_replace(r"-([Hh]rs?|[Hh]ours?)$", "-Hours")
     listed = _list_cost(raw, cost, usage)
     contracted = ibis.cases(
         (kind == "DiscountedUsage", listed),
@@ -171,7 +172,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         "ResourceType": when(resource.notnull(), _resource_type(resource, raw.product_product_family)),
         "ServiceCategory": category,
         "ServiceName": service,
-        "ServiceSubcategory": services.subcategory(category, instance),
+        "ServiceSubcategory": services.subcategory("aws", raw.line_item_product_code, category),
         "SkuId": when(priced, raw.product_sku),
         "SkuMeter": when(priced & raw.product_sku.notnull(), raw.line_item_usage_type),
         "SkuPriceId": when(priced & raw.product_sku.notnull(), raw.pricing_rate_code),
@@ -205,7 +206,7 @@ def _identity(raw: ir.Table, currency: ir.StringValue, kind: ir.StringValue) -> 
     is_reservation = (committed | (kind == "Fee")) & plan.isnull() & reservation.notnull()
     return {
         "BillingAccountId": raw.bill_payer_account_id,
-        "BillingAccountName": raw.bill_payer_account_name,
+        "BillingAccountName": ibis.coalesce(raw.bill_payer_account_name, raw.bill_payer_account_id),
         "BillingAccountType": "Payer Account",
         "BillingCurrency": currency,
         "BillingPeriodStart": period,
@@ -235,7 +236,7 @@ def _identity(raw: ir.Table, currency: ir.StringValue, kind: ir.StringValue) -> 
         "ProviderName": "AWS",
         "PublisherName": ibis.coalesce(raw.line_item_legal_entity, issuer),
         "SubAccountId": raw.line_item_usage_account_id,
-        "SubAccountName": raw.line_item_usage_account_name,
+        "SubAccountName": ibis.coalesce(raw.line_item_usage_account_name, raw.line_item_usage_account_id),
         "SubAccountType": when(raw.line_item_usage_account_id.notnull(), "Member Account"),
         "x_SourceFile": raw.source_file,
         "x_SourceLine": raw.source_line,
@@ -401,7 +402,7 @@ def _imbalance(raw: ir.Table, source_format: str) -> ir.Table:
             "ListCost": rest,
             "ContractedCost": rest,
             "BillingAccountId": left.payer,
-            "BillingAccountName": left.payer_name,
+            "BillingAccountName": ibis.coalesce(left.payer_name, left.payer),
             "BillingAccountType": "Payer Account",
             "BillingCurrency": left.currency,
             "BillingPeriodStart": left.period,
@@ -419,6 +420,7 @@ def _imbalance(raw: ir.Table, source_format: str) -> ir.Table:
             "ServiceName": "AWS Savings Plans",
             "ServiceSubcategory": "Other (Other)",
             "SubAccountId": left.payer,
+            "SubAccountName": ibis.coalesce(left.payer_name, left.payer),
             "SubAccountType": "Member Account",
             "x_Flags": "commitment-imbalance",
             "x_SourceFormat": source_format,

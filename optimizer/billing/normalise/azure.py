@@ -164,8 +164,10 @@ def _values(raw: ir.Table) -> dict[str, Any]:
                 (under, "Committed"), (spot, "Dynamic"), (priced, "Standard"), else_=ibis.null("string")
             ),
             "CommitmentDiscountStatus": ibis.cases((unused, "Unused"), (under, "Used"), else_=None),
-            "CommitmentDiscountQuantity": when(committed, raw.quantity),
-            "CommitmentDiscountUnit": when(committed & raw.quantity.notnull(), _unit_name(raw.unit)),
+            "CommitmentDiscountQuantity": when(committed & (kind != "refund"), raw.quantity),
+            "CommitmentDiscountUnit": when(
+                committed & (kind != "refund") & raw.quantity.notnull(), _unit_name(raw.unit)
+            ),
             "AvailabilityZone": raw.zone,
             "RegionId": region,
             "RegionName": raw.location,
@@ -174,7 +176,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
             "ResourceType": when(raw.resource_id.notnull(), _resource_type(raw.resource_id)),
             "ServiceCategory": category,
             "ServiceName": ibis.coalesce(raw.meter_category, raw.consumed_service, "Azure"),
-            "ServiceSubcategory": services.subcategory(category, machine),
+            "ServiceSubcategory": services.subcategory("azure", raw.meter_category, category),
             "SkuId": when(priced, ibis.coalesce(raw.product_id, raw.meter_id)),
             "SkuMeter": when(priced, raw.meter_name),
             "SkuPriceId": when(priced, raw.meter_id),
@@ -267,7 +269,7 @@ def _identity(raw: ir.Table, kind: ir.StringValue) -> dict[str, Any]:
         "ProviderName": "Microsoft",
         "PublisherName": ibis.coalesce(raw.publisher_name, "Microsoft"),
         "SubAccountId": raw.subscription,
-        "SubAccountName": raw.subscription_name,
+        "SubAccountName": ibis.coalesce(raw.subscription_name, raw.subscription),
         "SubAccountType": when(raw.subscription.notnull(), "Subscription"),
         "Tags": raw.tags,
         "x_SourceFormat": "azure",

@@ -119,6 +119,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         "BillingPeriodEnd": ibis.coalesce(
             raw.BillingPeriodEnd, raw.BillingPeriodStart + ibis.interval(months=1)
         ),
+        "BillingAccountName": ibis.coalesce(raw.BillingAccountName, raw.BillingAccountId),
         "BillingAccountType": ibis.coalesce(raw.BillingAccountType, "Billing Account"),
         "ChargeFrequency": ibis.coalesce(raw.ChargeFrequency, "Usage-Based")
         .lower()
@@ -137,12 +138,19 @@ def _values(raw: ir.Table) -> dict[str, Any]:
             else_=raw.PricingCategory,
         ),
         "PricingCurrency": ibis.coalesce(raw.PricingCurrency, raw.BillingCurrency),
+        "PricingCurrencyEffectiveCost": ibis.coalesce(
+            raw.PricingCurrencyEffectiveCost,
+            when(ibis.coalesce(raw.PricingCurrency, raw.BillingCurrency) == raw.BillingCurrency, effective),
+        ),
         "ProviderName": provider,
         "PublisherName": ibis.coalesce(raw.PublisherName, provider),
         "ServiceCategory": category,
         "ServiceName": ibis.coalesce(raw.ServiceName, "Unknown"),
-        "ServiceSubcategory": ibis.coalesce(raw.ServiceSubcategory, services.subcategory(category, instance)),
+        "ServiceSubcategory": ibis.coalesce(
+            raw.ServiceSubcategory, services.subcategory("focus", raw.ServiceName, category)
+        ),
         "SkuPriceDetails": details,
+        "SubAccountName": ibis.coalesce(raw.SubAccountName, raw.SubAccountId),
         "SubAccountType": ibis.coalesce(raw.SubAccountType, when(raw.SubAccountId.notnull(), "Sub Account")),
         "x_InstanceType": when(instance, found_type),
         "x_InstanceHours": when(instance, hours),

@@ -33,8 +33,8 @@ def normalise_gcp(raw: ir.Table, credit_lines: ir.Table | None) -> Normalised:
 
     A line is billed its cost; each of its credits is a row of its own, billed the (negative) credit. The
     effective cost is on the line: cost plus credits; credit rows have none, so that both columns add up to
-    the invoice. A commitment fee is a purchase; what the usage lines of its subscription did not use of it is
-    a second, unused row.
+    the invoice. A commitment fee is usage of the commitment; what the usage lines of its subscription did not
+    use of it is a second, unused row, and its effective cost is taken from the first.
     """
     reasons = _reasons(raw)
     unused = _unused_by_line(raw.filter(reasons.isnull()))
@@ -52,7 +52,8 @@ def normalise_gcp(raw: ir.Table, credit_lines: ir.Table | None) -> Normalised:
         idle, (rows.x_SourceFile == idle.idle_file) & (rows.x_SourceLine == idle.idle_line)
     )
     effective = joined.EffectiveCost - ibis.coalesce(joined.idle, money(0))
-    rows = joined.mutate(EffectiveCost=effective.cast("decimal(38, 15)")).select(*rows.columns)
+    left = effective.cast("decimal(38, 15)")
+    rows = joined.mutate(EffectiveCost=left, PricingCurrencyEffectiveCost=left).select(*rows.columns)
     derived = [_unused_rows(unused)]
     if credit_lines is not None:
         derived.append(_credit_rows(credit_lines.filter(_reasons(credit_lines).isnull())))
@@ -104,10 +105,9 @@ def _is_fee(raw: ir.Table) -> ir.BooleanValue:
 def _values(raw: ir.Table) -> dict[str, Any]:
     kind = raw.cost_type.lower()
     fee = _is_fee(raw)
-    usage = (kind == "regular") & ~fee
-    priced = kind == "regular"
-    committed = usage & (raw.cud_total < money(0))
-    spot = usage & raw.sku_description.re_search(_SPOT)
+    usage = kind == "regular"
+    committed = usage & ((raw.cud_total < money(0)) | fee)
+    spot = usage & ~fee & raw.sku_description.re_search(_SPOT)
     core = (
         usage
         & (raw.service_description == "Compute Engine")
@@ -115,7 +115,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         & (raw.usage_unit == "seconds")
     )
     part = core | (usage & raw.sku_description.re_search(r"\bInstance Ram\b"))
-    listed = ibis.cases((priced, ibis.coalesce(raw.cost_at_list, raw.cost)), else_=raw.cost)
+    listed = ibis.cases((usage, ibis.coalesce(raw.cost_at_list, raw.cost)), else_=raw.cost)
     effective = (raw.cost + raw.credit_total).cast("decimal(38, 15)")
     category = services.category("gcp", raw.service_description)
     # The memory line carries the type too, so that a machine's price is the sum of its lines.
@@ -123,7 +123,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
     cores = raw.cores.cast("int64").cast("string")
     region = ibis.coalesce(raw.location_region, when(raw.location_location == "global", "global"))
     resource = raw.resource_global_name
-    quantity = when(priced, ibis.coalesce(raw.pricing_amount, raw.usage_amount))
+    quantity = when(usage, ibis.coalesce(raw.pricing_amount, raw.usage_amount))
     unit = ibis.coalesce(raw.pricing_unit, raw.usage_unit)
     tier = ibis.coalesce(raw.price_tier, "0")
     return _identity(raw) | {
@@ -134,22 +134,20 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         "ListUnitPrice": quotient(listed, quantity),
         "ContractedUnitPrice": quotient(raw.cost, quantity),
         "PricingQuantity": quantity,
-        "PricingUnit": when(quantity.notnull(), unit),
+        "PricingUnit": when(quantity.notnull(), _unit(unit)),
         "ConsumedQuantity": when(usage, raw.usage_amount),
-        "ConsumedUnit": when(usage & raw.usage_amount.notnull(), raw.usage_unit),
-        "ChargeCategory": ibis.cases(
-            (fee, "Purchase"), (usage, "Usage"), (kind == "tax", "Tax"), else_="Adjustment"
-        ),
+        "ConsumedUnit": when(usage & raw.usage_amount.notnull(), _unit(raw.usage_unit)),
+        "ChargeCategory": ibis.cases((usage, "Usage"), (kind == "tax", "Tax"), else_="Adjustment"),
         "ChargeClass": when(raw.adjustment_id.notnull() | raw.adjustment_type.notnull(), "Correction"),
         "ChargeDescription": raw.sku_description,
-        "ChargeFrequency": ibis.cases((usage, "Usage-Based"), (fee, "Recurring"), else_="One-Time"),
+        "ChargeFrequency": ibis.cases((fee, "Recurring"), (usage, "Usage-Based"), else_="One-Time"),
         "PricingCategory": ibis.cases(
-            (committed, "Committed"), (spot, "Dynamic"), (priced, "Standard"), else_=ibis.null("string")
+            (committed, "Committed"), (spot, "Dynamic"), (usage, "Standard"), else_=ibis.null("string")
         ),
         "CommitmentDiscountStatus": when(committed, "Used"),
-        "CommitmentDiscountQuantity": ibis.cases((committed | fee, raw.usage_amount), else_=None),
-        "CommitmentDiscountUnit": when((committed | fee) & raw.usage_amount.notnull(), raw.usage_unit),
-        **_commitment(raw, committed | fee),
+        "CommitmentDiscountQuantity": when(committed, raw.usage_amount),
+        "CommitmentDiscountUnit": when(committed & raw.usage_amount.notnull(), _unit(raw.usage_unit)),
+        **_commitment(raw, committed),
         "AvailabilityZone": raw.location_zone,
         "RegionId": region,
         "RegionName": region,
@@ -161,11 +159,12 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         ),
         "ServiceCategory": category,
         "ServiceName": raw.service_description,
-        "ServiceSubcategory": services.subcategory(category, core),
-        "SkuId": when(priced, raw.sku_id),
-        "SkuMeter": when(priced, raw.sku_description),
-        "SkuPriceId": when(priced, raw.sku_id + "/" + tier),
-        "SkuPriceDetails": when(priced, sku_details(when(core, raw.machine_spec), cores)),
+        "ServiceSubcategory": services.subcategory("gcp", raw.service_description, category),
+        "SkuId": when(usage, raw.sku_id),
+        "SkuMeter": when(usage, raw.sku_description),
+        "SkuPriceId": when(usage, raw.sku_id + "/" + tier),
+        "SkuPriceDetails": when(usage, sku_details(when(core, raw.machine_spec), cores)),
+        "PricingCurrencyEffectiveCost": effective,
         "x_InstanceType": instance_type,
         "x_InstanceHours": when(core, _instance_hours(raw)),
         "x_OnDemandEquivalentCost": when(part & ~spot, listed),
@@ -175,6 +174,11 @@ def _values(raw: ir.Table) -> dict[str, Any]:
             (core & (span_hours(raw.usage_start_time, raw.usage_end_time) > 1.01), "long-row"),
         ),
     }
+
+
+def _unit(unit: ir.StringValue) -> ir.StringValue:
+    # The one compound unit of usage, as FOCUS writes units.
+    return unit.cases(("byte-seconds", "B-Seconds"), else_=unit)
 
 
 def _instance_hours(raw: ir.Table) -> ir.DecimalValue:
@@ -209,19 +213,20 @@ def _identity(raw: ir.Table) -> dict[str, Any]:
     merged = raw.labels.re_replace(r"\}$", ", ") + raw.tags.re_replace(r"^\{", "")
     return {
         "BillingAccountId": raw.billing_account_id,
+        "BillingAccountName": raw.billing_account_id,
         "BillingAccountType": "Billing Account",
         "BillingCurrency": raw.currency,
         "BillingPeriodStart": begin,
         "BillingPeriodEnd": end,
         "ChargePeriodStart": raw.usage_start_time,
         "ChargePeriodEnd": raw.usage_end_time,
-        "InvoiceId": ibis.null("string"),
+        "InvoiceId": raw.invoice_month,
         "InvoiceIssuerName": "Google Cloud",
         "PricingCurrency": raw.currency,
         "ProviderName": "Google Cloud",
         "PublisherName": seller,
         "SubAccountId": raw.project_id,
-        "SubAccountName": raw.project_name,
+        "SubAccountName": ibis.coalesce(raw.project_name, raw.project_id),
         "SubAccountType": when(raw.project_id.notnull(), "Project"),
         "Tags": ibis.coalesce(merged, raw.labels, raw.tags),
         "x_SourceFormat": "gcp",
@@ -284,6 +289,7 @@ def _unused_rows(unused: ir.Table) -> ir.Table:
     values |= {
         "BilledCost": money(0),
         "EffectiveCost": unused.unused,
+        "PricingCurrencyEffectiveCost": unused.unused,
         "ListCost": money(0),
         "ContractedCost": money(0),
         "ChargeCategory": "Usage",
@@ -308,12 +314,14 @@ def _credit_rows(credit_lines: ir.Table) -> ir.Table:
         "ResourceType",
         "ServiceCategory",
         "ServiceName",
+        "ServiceSubcategory",
     )
     values = _identity(credit_lines) | {name: full[name] for name in kept}
     amount = credit_lines.credit_amount
     values |= {
         "BilledCost": amount,
         "EffectiveCost": money(0),
+        "PricingCurrencyEffectiveCost": money(0),
         "ListCost": amount,
         "ContractedCost": amount,
         "ChargeCategory": "Credit",
@@ -321,6 +329,5 @@ def _credit_rows(credit_lines: ir.Table) -> ir.Table:
         + " "
         + ibis.coalesce(credit_lines.credit_id, ""),
         "ChargeFrequency": "One-Time",
-        "ServiceSubcategory": services.subcategory(values["ServiceCategory"], ibis.literal(False)),
     }
     return assemble(credit_lines, values)

@@ -145,9 +145,61 @@ def category(provider: str, service: ir.StringValue) -> ir.StringValue:
     return service.cases(*_MAPS[provider].items(), else_="Other")
 
 
-def subcategory(categories: ir.StringValue, is_instance: ir.BooleanValue) -> ir.StringValue:
-    """Return `Virtual Machines` for instance time, else the `Other (…)` of the category."""
+_SUBCATEGORIES: dict[str, dict[str, str]] = {
+    "aws": {
+        "AmazonEC2": VIRTUAL_MACHINES,
+        "AmazonLightsail": VIRTUAL_MACHINES,
+        "AWSLambda": "Serverless Compute",
+        "AmazonECS": "Containers",
+        "AmazonEKS": "Containers",
+        "AmazonECR": "Containers",
+        "AmazonS3": "Object Storage",
+        "AmazonGlacier": "Object Storage",
+        "AmazonEFS": "File Storage",
+        "AmazonFSx": "File Storage",
+        "AWSBackup": "Backup Storage",
+        "AmazonRDS": "Relational Databases",
+        "AmazonDynamoDB": "NoSQL Databases",
+        "AmazonElastiCache": "Caching",
+        "AmazonRedshift": "Data Warehouses",
+        "AmazonCloudFront": "Content Delivery",
+    },
+    "gcp": {
+        "Compute Engine": VIRTUAL_MACHINES,
+        "Kubernetes Engine": "Containers",
+        "Cloud Run": "Serverless Compute",
+        "Cloud Storage": "Object Storage",
+        "Filestore": "File Storage",
+        "Cloud SQL": "Relational Databases",
+        "Cloud Bigtable": "NoSQL Databases",
+        "Cloud Firestore": "NoSQL Databases",
+        "BigQuery": "Data Processing",
+    },
+    "azure": {
+        "Virtual Machines": VIRTUAL_MACHINES,
+        "Azure Kubernetes Service": "Containers",
+        "Container Instances": "Containers",
+        "Functions": "Serverless Compute",
+        "Backup": "Backup Storage",
+        "SQL Managed Instance": "Relational Databases",
+        "SQL Database": "Relational Databases",
+        "Azure Database for MySQL": "Relational Databases",
+        "Azure Database for PostgreSQL": "Relational Databases",
+        "Azure Cosmos DB": "NoSQL Databases",
+        "Redis Cache": "Caching",
+    },
+    # FOCUS exports name services as people do.
+    "focus": {
+        "Amazon Elastic Compute Cloud": VIRTUAL_MACHINES,
+        "Compute Engine": VIRTUAL_MACHINES,
+        "Virtual Machines": VIRTUAL_MACHINES,
+    },
+}
+
+
+def subcategory(provider: str, service: ir.StringValue, categories: ir.StringValue) -> ir.StringValue:
+    """Return the one ServiceSubcategory of a service, else the `Other (…)` of its category."""
     import ibis
 
-    other = ibis.literal("Other (") + categories + ")"
-    return ibis.cases((is_instance, ibis.literal(VIRTUAL_MACHINES)), else_=other)
+    listed = service.cases(*_SUBCATEGORIES[provider].items(), else_=ibis.null("string"))
+    return ibis.coalesce(listed, ibis.literal("Other (") + categories + ")")

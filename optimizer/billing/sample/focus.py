@@ -171,6 +171,7 @@ def _commitments(
             idle = round(w.committed_price * int(w.bought - w.committed[hour]), 9)
             shared = {
                 "SkuId": "SKU-SP",
+                "SkuMeter": "ComputeSP:1yrNoUpfront",
                 "SkuPriceId": "SKU-SP.1",
                 "ResourceId": _arn(scenario, w),
                 "ResourceType": "savingsplan",

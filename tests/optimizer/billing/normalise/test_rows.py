@@ -152,8 +152,8 @@ def test_aws_rows_that_need_a_remark(
         ("negative-usage", tags, -1, "instance", "Virtual Machines"),
         ("tags-not-json", None, 1, "instance", "Virtual Machines"),
         (None, None, 1, "instance", "Virtual Machines"),
-        (None, tags, None, "volume", "Other (Compute)"),
-        (None, tags, None, "instance", "Other (Compute)"),
+        (None, tags, None, "volume", "Virtual Machines"),
+        (None, tags, None, "instance", "Virtual Machines"),
     ]
 
 
