@@ -105,8 +105,14 @@ def _deadline_network(bundle: Bundle) -> DeadlinePolicy:
     return NetworkPolicy.of(bundle)
 
 
+def _deadline_guided(bundle: Bundle) -> DeadlinePolicy:
+    from policies.guided import GuidedPolicy
+
+    return GuidedPolicy.of(bundle)
+
+
 ALGORITHMS: dict[Kind, dict[str, Callable[[Bundle], DeadlinePolicy]]] = {
-    "deadline": {"deadline-network": _deadline_network},
+    "deadline": {"deadline-network": _deadline_network, "deadline-guided": _deadline_guided},
     "service": {},
 }
 """What `algorithm` in a bundle's manifest may be, and how the policy is made from the bundle."""

@@ -58,6 +58,21 @@ class TrainedRange:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Advised:
+    """Jobs as the networks see them.
+
+    Attributes:
+        inputs: (N, F) float32, columns `FEATURE_NAMES`.
+        legal: (N, P + 2) the shield's legal actions.
+        pool: (N,) the pool that "spot" means.
+    """
+
+    inputs: NDArray[np.float32]
+    legal: BoolArray
+    pool: IntArray
+
+
 @dataclass(frozen=True, eq=False)
 class GuidedPolicy:
     """Chooses the legal action with the highest  -guidance x (cost above the best) + correction.
@@ -167,17 +182,16 @@ class GuidedPolicy:
         """Memory for jobs that are about to begin: the planner's, and `history` of the features."""
         return {**self.planner.reset(jobs, pools), HISTORY: RICH.reset(jobs, pools)[HISTORY]}
 
-    def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
-        """Decide one tick; always a legal action."""
+    def describe(self, observation: DeadlineObservation, memory: Memory) -> tuple[Advised, Memory]:
+        """What the networks are shown, and the memory after it; the same as in training."""
         look, history = RICH.look(observation, {HISTORY: memory[HISTORY]})
         remembered = self.planner.update(observation, memory)
         costs, pool = self.planner.expected_costs(observation, remembered)
         inputs = np.empty((observation.jobs, len(FEATURE_NAMES)), np.float32)
         inputs[:, : RICH.size] = look.features
         model = self.planner.tick_model(observation.tick_seconds)
-        rows = np.arange(observation.jobs)
         write_advice(
-            rows,
+            np.arange(observation.jobs),
             costs,
             look.legal,
             pool,
@@ -188,16 +202,21 @@ class GuidedPolicy:
             self.availability,
             inputs,
         )
-        scores = -np.float32(self.guidance) * inputs[:, RICH.size : RICH.size + COST_GAPS]
+        return Advised(inputs, look.legal, pool), {**remembered, HISTORY: history[HISTORY]}
+
+    def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
+        """Decide one tick; always a legal action."""
+        advised, memory = self.describe(observation, memory)
+        pool, legal = advised.pool, advised.legal
+        scores = -np.float32(self.guidance) * advised.inputs[:, RICH.size : RICH.size + COST_GAPS]
         known = self.trained.covers(observation, pool)
         if known.any():
-            scores = scores + np.where(known[:, None], self.corrections(inputs), np.float32(0.0))
+            scores = scores + np.where(known[:, None], self.corrections(advised.inputs), np.float32(0.0))
         allowed = np.empty((observation.jobs, COST_GAPS), np.bool_)
-        allowed[:, :FIRST_SPOT] = look.legal[:, :FIRST_SPOT]
-        allowed[:, FIRST_SPOT] = look.legal[rows, FIRST_SPOT + pool]
+        allowed[:, :FIRST_SPOT] = legal[:, :FIRST_SPOT]
+        allowed[:, FIRST_SPOT] = legal[np.arange(observation.jobs), FIRST_SPOT + pool]
         choice = np.where(allowed, scores, -np.inf).argmax(axis=1)
-        action = np.where(choice == FIRST_SPOT, FIRST_SPOT + pool, choice)
-        return action, {**remembered, HISTORY: history[HISTORY]}
+        return np.where(choice == FIRST_SPOT, FIRST_SPOT + pool, choice), memory
 
     def corrections(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 3) mean output of the networks on (N, F) features and advice."""

@@ -22,6 +22,8 @@ PHASES = 3
 """A trace changes only on its own samples; every phase of the tick samples it anew."""
 REVERSED_SHARE = 0.2
 SYNTHETIC_SHARE = 0.3
+AUGMENTATION = "augmentation"
+"""Provider of the synthetic zones, which no real market has."""
 SYNTHETIC_SERIES = 40
 SYNTHETIC_TICKS = 3000
 HAZARD_SPREAD = 0.3
@@ -60,7 +62,7 @@ def champion_series(markets: Sequence[Market], model: SemiMarkovModel, seed: int
     episodes = EpisodeMarkets.of(
         [*real, *made], tick_seconds=TICK_SECONDS, phases=PHASES, reversed_share=REVERSED_SHARE
     )
-    synthetic = np.array([name.startswith("synthetic/") for name in episodes.names])
+    synthetic = np.array([name.startswith(f"{AUGMENTATION}/") for name in episodes.names])
     probability = episodes.probability.copy()
     for share, which in ((SYNTHETIC_SHARE, synthetic), (1.0 - SYNTHETIC_SHARE, ~synthetic)):
         probability[which] *= share / probability[which].sum()
@@ -90,7 +92,7 @@ def _synthetic(model: SemiMarkovModel, seed: np.random.SeedSequence) -> list[NDA
 def _at_price_one(
     capacity: NDArray[np.int32], tick_seconds: int, like: Market | None, zone: str = ""
 ) -> Market:
-    pools = like.pools if like else (Pool("synthetic", "synthetic", zone, "any"),)
+    pools = like.pools if like else (Pool(AUGMENTATION, AUGMENTATION, zone, "any"),)
     start = like.start if like else datetime(2023, 1, 1, tzinfo=UTC)
     one: FloatArray = np.ones(capacity.shape)
     return Market(
