@@ -72,7 +72,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
     text = ibis.coalesce(raw.SkuMeter, "") + " " + ibis.coalesce(raw.ChargeDescription, "")
     unused = ibis.coalesce(raw.CommitmentDiscountStatus == "Unused", ibis.literal(False))
     told_type = raw.SkuPriceDetails.re_extract(
-        r'"(?:x_)?(?:InstanceType|ServiceType)"\s*:\s*"([^"]+)"', 1
+        r'"(?:x_)?(?:[Ii]nstanceType|ServiceType)"\s*:\s*"([^"]+)"', 1
     ).nullif("")
     found_type = ibis.coalesce(
         told_type,

@@ -304,7 +304,10 @@ def _read(field: Field, candidates: list[_Source], *, strip: bool) -> tuple[str,
         return value, [] if source.type == "TIMESTAMP" else [_complaint(field, source, value, "not a time")]
     if field.type == "tags":
         return _tags(source, strip=strip), []
-    return f"{source.sql}::VARCHAR", []
+    if source.type.startswith(("MAP", "STRUCT")):
+        # AWS's FOCUS export has maps where others have text.
+        return f"nullif(to_json({source.sql})::VARCHAR, '{{}}')", []
+    return f"nullif({source.sql}::VARCHAR, '')", []
 
 
 def _complaint(field: Field, source: _Source, value: str, what: str) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from optimizer.billing.ingest import ingest
 from optimizer.billing.ledger import Ledger
+from optimizer.billing.normalise.aws import KNOWN
 from optimizer.billing.sample import Truth, demo_scenario, write_azure, write_cur, write_focus, write_gcp
 from simulator.errors import InputError, SpotwiseError
 
@@ -305,10 +309,26 @@ INGEST = """
 import sys
 from pathlib import Path
 from optimizer.billing.ingest import ingest
-print("ready", flush=True)
 ingest([sys.argv[1]], Path(sys.argv[2]), progress=lambda stage: print(stage, flush=True))
 print("done", flush=True)
 """
+
+
+def kill_at(stage: str, delay: float, export: Path, ledger: Path) -> str:
+    """Start an ingest, kill it `delay` seconds after it reports `stage`, return what it said after that."""
+    with subprocess.Popen(
+        [sys.executable, "-c", INGEST, str(export), str(ledger)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+    ) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith(stage):
+            assert process.poll() is None
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        return process.stdout.read()
 
 
 def test_a_killed_ingest_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
@@ -317,27 +337,27 @@ def test_a_killed_ingest_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "l.duckdb"
     ingest([str(tmp_path / "one")], path)
     before = fingerprint(path)
-    killed_between = 0
-    for delay in (0.0, 0.1, 0.25, 0.5, 0.8, 1.2):
-        with subprocess.Popen(
-            [sys.executable, "-c", INGEST, str(tmp_path / "two"), str(path)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[3],
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
-            said = process.stdout.read()
-        if "done" in said or "writing" in said:
+    for stage, delay in (
+        ("looking", 0.0),
+        ("reading", 0.0),
+        ("reading", 0.3),
+        ("checking", 0.0),
+        ("writing", 0.0),
+    ):
+        said = kill_at(stage, delay, tmp_path / "two", path)
+        if stage == "writing" or "writing" in said:
             # The commit was reached: either all of it is there or nothing.
             assert fingerprint(path) == before or fingerprint(path)[0][0] > before[0][0]
-            break
-        killed_between += "reading" in said
-        assert fingerprint(path) == before
-    assert killed_between >= 1
+            before = fingerprint(path)
+        else:
+            assert fingerprint(path) == before
+
+
+def test_a_killed_first_ingest_leaves_a_ledger_to_begin_with(tmp_path: Path) -> None:
+    write_cur(demo_scenario(days=2), tmp_path / "export")
+    path = tmp_path / "l.duckdb"
+    kill_at("reading", 0.0, tmp_path / "export", path)
+    assert ingest([str(tmp_path / "export")], path).rows > 0
 
 
 def test_exports_on_s3_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,3 +393,94 @@ def test_parquet_files_with_different_columns_are_one_export(tmp_path: Path) -> 
     pq.write_table(wider, truth.files[0])
     report = ingest([str(tmp_path / "cur")], tmp_path / "l.duckdb")
     assert sum(b.cost_out for b in report.bills) == pytest.approx(sum(truth.billed.values()))
+
+
+lines = st.lists(
+    st.tuples(
+        st.sampled_from([*KNOWN, "Unheard", ""]),
+        st.decimals(-1000, 1000, places=10),
+        st.sampled_from(["USD", "EUR", ""]),
+        st.sampled_from(["", "INV1", "INV2"]),
+        st.sampled_from(["", "arn:sp"]),
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines)
+def test_not_a_cent_is_lost_whatever_the_lines_say(
+    cur_csv: Callable[..., Path],
+    ledger_rows: Callable[..., Rows],
+    found: list[tuple[str, Decimal, str, str, str]],
+) -> None:
+    path = cur_csv(
+        *(
+            {
+                "line_item_line_item_type": kind,
+                "line_item_unblended_cost": str(cost),
+                "line_item_currency_code": currency,
+                "bill_invoice_id": invoice,
+                "savings_plan_savings_plan_a_r_n": arn,
+            }
+            for kind, cost, currency, invoice, arn in found
+        )
+    )
+    ledger = path.with_suffix(".duckdb")
+    ledger.unlink(missing_ok=True)
+    report = ingest([str(path)], ledger)
+    # Covered usage and negations that cancel to less than half a cent are the tolerance of a bill.
+    assert all(abs(b.cost_in - b.cost_out - b.cost_rejected) <= Decimal("0.01") for b in report.bills)
+    total_in = sum(b.cost_in for b in report.bills)
+    assert total_in == sum(cost for _, cost, *_ in found)
+    kept = ledger_rows(ledger, "SELECT coalesce(sum(BilledCost), 0) FROM ledger")[0][0]
+    rejected = ledger_rows(ledger, "SELECT coalesce(sum(cost), 0) FROM rejected_rows")[0][0]
+    assert abs(total_in - kept - rejected) <= Decimal("0.01") * len(report.bills)
+
+
+def test_legacy_reports_have_their_tags_in_columns(
+    write_csv: Callable[..., Path], tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    row = {
+        "bill/PayerAccountId": "1",
+        "bill/BillingPeriodStartDate": "2023-11-01T00:00:00.000Z",
+        "lineItem/UsageAccountId": "2",
+        "lineItem/LineItemType": "Usage",
+        "lineItem/UsageStartDate": "2023-11-04T23:00:00.000Z",
+        "lineItem/UsageEndDate": "2023-11-05T00:00:00.000Z",
+        "lineItem/ProductCode": "AmazonEC2",
+        "lineItem/UsageType": "SpotUsage:m5.large",
+        "lineItem/UsageAmount": "1",
+        "lineItem/CurrencyCode": "USD",
+        "lineItem/UnblendedCost": "3.4E-2",
+        "product/instanceType": "m5.large",
+        "pricing/unit": "Hrs",
+        "resourceTags/user:app": "web",
+        "resourceTags/user:Owner": "",
+        "resourceTags/aws:createdBy": "me",
+    }
+    ingest([str(write_csv(tmp_path / "cur.csv", [row]))], tmp_path / "l.duckdb")
+    found = ledger_rows(
+        tmp_path / "l.duckdb",
+        "SELECT Tags, x_InstanceType, PricingCategory, BilledCost, BillingPeriodEnd FROM ledger",
+    )
+    end = datetime(2023, 12, 1)
+    assert found == [('{"app":"web","aws:createdBy":"me"}', "m5.large", "Dynamic", Decimal("0.034"), end)]
+
+
+def test_native_focus_exports_of_aws_have_maps(tmp_path: Path, ledger_rows: Callable[..., Rows]) -> None:
+    write_focus(demo_scenario(days=2), tmp_path)
+    path = next(tmp_path.glob("*.parquet"))
+    table = pq.read_table(path)
+    text_map = pa.map_(pa.string(), pa.string())
+    tags = pa.array([[("app", "web")]] * table.num_rows, type=text_map)
+    details = pa.array([[("InstanceType", "m5.large"), ("x_a", "b")]] * table.num_rows, type=text_map)
+    for name, values in (("Tags", tags), ("SkuPriceDetails", details)):
+        table = table.set_column(table.column_names.index(name), name, values)
+    pq.write_table(table.append_column("x_Operation", pa.array(["RunInstances"] * table.num_rows)), path)
+    ingest([str(path)], tmp_path / "l.duckdb")
+    found = ledger_rows(
+        tmp_path / "l.duckdb", "SELECT DISTINCT Tags, SkuPriceDetails FROM ledger WHERE x_InstanceHours > 0"
+    )
+    assert found == [('{"app":"web"}', '{"InstanceType":"m5.large","x_a":"b"}')]
