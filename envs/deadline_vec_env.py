@@ -228,7 +228,7 @@ class DeadlineVecEnv(VecEnv):
         for k, i in enumerate(finished):
             cost = float(batch.cost[i])
             self._infos[i] = {
-                "terminal_observation": last[i],
+                "terminal_observation": last[i].copy(),  # a view would keep all N rows alive
                 "TimeLimit.truncated": False,
                 "episode": {"r": float(self._returns[i]), "l": int(batch.tick[i]), "t": elapsed},
                 "is_success": not batch.missed[i],

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import Logger
 
 from envs.guided_vec_env import GuidedVecEnv
@@ -22,7 +23,6 @@ from policies.network import Network
 from policies.planner import SemiMarkovPlanner
 from simulator.market import Market
 from simulator.synthetic import SemiMarkovModel
-from training.agent import DeadlinePPO
 from training.champion.jobs import LONGEST_TICKS, ChampionJobs, trained_range
 from training.champion.network import GUIDANCE, GuidedActorCritic, WeightAverage, correction_arrays
 from training.champion.series import TICK_SECONDS, champion_series, fit_planner_model
@@ -48,7 +48,7 @@ class Recipe:
         typical_share: Share of jobs near the benchmark's settings.
     """
 
-    steps: int = 14_000_000
+    steps: int = 16_000_000
     environments: int = 1024
     rollout_steps: int = 64
     batch_size: int = 8192
@@ -75,7 +75,7 @@ def train_member(markets: Sequence[Market], model: SemiMarkovModel, recipe: Reci
         reward=HindsightReward(LONGEST_TICKS),
         seed=seed,
     )
-    agent = DeadlinePPO(
+    agent = MaskablePPO(
         GuidedActorCritic,
         env,
         learning_rate=lambda remaining: recipe.learning_rate * max(remaining, 0.0),
@@ -90,7 +90,6 @@ def train_member(markets: Sequence[Market], model: SemiMarkovModel, recipe: Reci
         device="cpu",
     )
     agent.set_logger(Logger(None, []))
-    agent.finished = []
     average = WeightAverage()
     agent.learn(recipe.steps, callback=average)
     return correction_arrays(average.average or agent.policy.state_dict())

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sb3_contrib import MaskablePPO
 
 from envs.guided_vec_env import GuidedVecEnv
 from envs.hindsight import HindsightReward
@@ -15,7 +16,6 @@ from policies.registry import load_policy
 from simulator.deadline import DeadlineJob
 from simulator.deadline.replay import Windows, replay
 from simulator.market import Market, sample_market
-from training.agent import DeadlinePPO
 from training.champion.jobs import LONGEST_TICKS, ChampionJobs
 from training.champion.network import GuidedActorCritic, correction_arrays
 from training.champion.recipe import Recipe, guided, train_member, write_champion
@@ -62,7 +62,7 @@ def test_torch_logits_and_numpy_corrections_agree(markets: list[Market]) -> None
         reward=HindsightReward(LONGEST_TICKS),
         seed=0,
     )
-    agent = DeadlinePPO(GuidedActorCritic, env, n_steps=2, batch_size=16, seed=0, device="cpu")
+    agent = MaskablePPO(GuidedActorCritic, env, n_steps=2, batch_size=16, seed=0, device="cpu")
     torch.nn.init.normal_(agent.policy.action_net.linear.weight)  # type: ignore[union-attr,arg-type] # ours
     inputs = np.random.default_rng(0).standard_normal((9, len(FEATURE_NAMES))).astype(np.float32)
     with torch.no_grad():
