@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import duckdb
 
 from optimizer.billing.ledger import Ledger
 from optimizer.billing.mapping import RAW_VIEW, Queries, compile_queries
@@ -103,12 +106,31 @@ def ingest(
                 report = _Batch(ledger, found, progress).run()
                 progress("writing")
                 ledger.connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 # Also on Ctrl-C: the ledger stays as it was.
-                ledger.connection.execute("ROLLBACK")
+                _roll_back(ledger)
+                if isinstance(error, duckdb.Error):
+                    raise _explain(error, found) from error
                 raise
             ledger.connection.execute("CHECKPOINT")
             return report
+
+
+def _roll_back(ledger: Ledger) -> None:
+    # An error may have ended the transaction already; leaving it open would hide the error that matters.
+    with contextlib.suppress(duckdb.TransactionException):
+        ledger.connection.execute("ROLLBACK")
+
+
+def _explain(error: duckdb.Error, found: Sequence[Detected]) -> SpotwiseError:
+    """Return what a failure of the engine means to the user."""
+    said = str(error).splitlines()[0]
+    if isinstance(error, (duckdb.OutOfMemoryException, duckdb.OperationalError)) and "No space" in said:
+        return SpotwiseError(f"the disk is full; nothing was written ({said})")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return SpotwiseError(f"out of memory; nothing was written ({said})")
+    names = ", ".join(sorted({d.file.name for d in found})[:3])
+    return InputError(f"{names}: damaged data, download it again; nothing was written ({said})")
 
 
 def _holds(ledger: Ledger, found: Sequence[Detected]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 
-from optimizer.billing.focus import LEDGER_SCHEMA, MONEY
+from optimizer.billing.focus import LEDGER_SCHEMA, MONEY, NAMES
 from simulator.errors import InputError, SpotwiseError
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ ALLOCATED_COLUMNS = (
 
 _ALLOCATED = ", ".join(ALLOCATED_COLUMNS)
 _VIEWS = (
+    # What another tool may be given: FOCUS and nothing else.
+    "CREATE VIEW focus AS SELECT " + ", ".join(f'"{name}"' for name in NAMES) + " FROM ledger",
     # Shared rows once per target, all other rows as they are.
     "CREATE VIEW allocated_ledger AS SELECT l.* REPLACE ("
     + ", ".join(f"(l.{name}::DOUBLE * a.ratio)::{MONEY.upper()} AS {name}" for name in _COSTS)

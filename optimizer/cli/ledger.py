@@ -153,7 +153,10 @@ def query(
 @app.command()
 def sql(
     text: Annotated[
-        str, typer.Argument(help="A SELECT; tables: ledger, rejected_rows, bills, ingests, ingest_files.")
+        str,
+        typer.Argument(
+            help="A SELECT; tables: ledger, focus, allocated_ledger, rejected_rows, bills, ingests."
+        ),
     ],
     ledger: LedgerPath = DEFAULT_LEDGER,
     as_json: AsJson = False,

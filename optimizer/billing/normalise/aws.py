@@ -188,7 +188,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
             (raw.resource_tags_broken, "tags-not-json"),
             (usage & (amount < money(0)), "negative-usage"),
             (
-                instance & (span_hours(raw.line_item_usage_start_date, raw.line_item_usage_end_date) > 1.01),
+                usage & (span_hours(raw.line_item_usage_start_date, raw.line_item_usage_end_date) > 1.01),
                 "long-row",
             ),
         ),

@@ -160,7 +160,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         "x_Flags": joined_flags(
             (raw.Tags_broken, "tags-not-json"),
             (usage & (raw.ConsumedQuantity < money(0)), "negative-usage"),
-            (instance & (span_hours(raw.ChargePeriodStart, raw.ChargePeriodEnd) > 1.01), "long-row"),
+            (usage & (span_hours(raw.ChargePeriodStart, raw.ChargePeriodEnd) > 1.01), "long-row"),
             (says_spot & (raw.PricingCategory == "Standard"), "spot-corrected"),
         ),
         "x_SourceFormat": "focus",

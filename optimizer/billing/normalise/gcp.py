@@ -171,7 +171,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         "x_Flags": joined_flags(
             (raw.labels_broken | raw.tags_broken, "tags-not-json"),
             (usage & (raw.usage_amount < money(0)), "negative-usage"),
-            (core & (span_hours(raw.usage_start_time, raw.usage_end_time) > 1.01), "long-row"),
+            (usage & (span_hours(raw.usage_start_time, raw.usage_end_time) > 1.01), "long-row"),
         ),
     }
 

@@ -151,14 +151,20 @@ def _malformed_lines(connection: duckdb.DuckDBPyConnection, one: Detected) -> li
             f"{one.file.name}: {str(error).splitlines()[0]}; accepted: CSV as exported"
         ) from error
     rows = connection.execute(
-        "SELECT line, any_value(csv_line) FROM csv_errors GROUP BY line ORDER BY line"
+        "SELECT line, any_value(csv_line), any_value(error_type::VARCHAR) FROM csv_errors GROUP BY"
+        " line ORDER BY line"
     ).fetchall()
+    for line, _, kind in rows:
+        # Only the number of columns shows whichever columns are read; other damage one query would see and the
+        # next would not.
+        if kind not in ("MISSING COLUMNS", "TOO MANY COLUMNS"):
+            raise InputError(f"{one.file.name}: line {line}: {kind.lower()}; accepted: UTF-8 CSV as exported")
     if len(rows) >= 10000:
         raise InputError(
             f"{one.file.name}: 10000 or more lines do not have the {len(one.header)} columns of line 1; "
             "accepted: a comma-separated export as downloaded"
         )
-    return [(int(line), str(text)) for line, text in rows]
+    return [(int(line), str(text)) for line, text, _ in rows]
 
 
 def _csv_scan(one: Detected, bad: Sequence[int]) -> str:

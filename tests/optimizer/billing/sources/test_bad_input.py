@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from optimizer.billing.focus import NAMES
 from optimizer.billing.ingest import ingest
 from optimizer.billing.ledger import Ledger
 from optimizer.billing.sample import demo_scenario, write_cur
@@ -166,3 +167,32 @@ def test_a_ledger_in_use_is_said_to_be(tmp_path: Path, cur_csv: CurCsv) -> None:
         with pytest.raises(SpotwiseError, match="another process has the ledger open"):
             Ledger.open(path)
         other.communicate("")
+
+
+def test_damaged_pages_of_parquet_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    good = write_cur(demo_scenario(days=3), tmp_path / "good")
+    ingest([str(tmp_path / "good")], tmp_path / "l.duckdb")
+    data = bytearray(good.files[0].read_bytes())
+    for at in range(1000, len(data) // 2, 97):
+        data[at] ^= 0xFF
+    (tmp_path / "bad.parquet").write_bytes(bytes(data))
+    with pytest.raises(InputError, match=r"bad\.parquet.*nothing was written|bad\.parquet: damaged"):
+        ingest([str(tmp_path / "bad.parquet")], tmp_path / "l.duckdb")
+    with Ledger.open(tmp_path / "l.duckdb") as ledger:
+        rows = ledger.rows("SELECT sum(BilledCost), max(x_IngestId) FROM ledger")
+    assert rows == [(pytest.approx(sum(good.billed.values())), 1)]
+
+
+def test_text_that_is_not_utf_8_below_the_header_is_refused(cur_csv: CurCsv, tmp_path: Path) -> None:
+    path = cur_csv({"line_item_line_item_description": "Stra\u00dfe"})
+    path.write_bytes(path.read_bytes().decode().encode("latin-1"))
+    refused(tmp_path, path, r"cur\.csv: line 2: .*; accepted: UTF-8 CSV")
+    quoted = cur_csv({}, name="quotes.csv")
+    quoted.write_text(quoted.read_text().replace(",i-1,", ',"i-1"x,'))
+    refused(tmp_path, quoted, r"quotes\.csv: line 2: unquoted value")
+
+
+def test_the_focus_view_has_the_57_columns_and_no_other(cur_csv: CurCsv, tmp_path: Path) -> None:
+    ingest([str(cur_csv({}))], tmp_path / "l.duckdb")
+    with Ledger.open(tmp_path / "l.duckdb") as ledger:
+        assert ledger.arrow("SELECT * FROM focus").column_names == list(NAMES)

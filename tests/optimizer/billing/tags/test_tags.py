@@ -47,9 +47,7 @@ def test_instances_and_buckets_must_carry_owner_environment_and_project(plan: Ca
     path = plan(
         planned("aws_instance", "good", {"tags": GOOD}),
         planned("aws_instance", "bare", {"tags": None}),
-        planned(
-            "aws_s3_bucket", "logs", {"tags": {"Owner": "a", "Environment": "production", "ProjectID": "P"}}
-        ),
+        planned("aws_s3_bucket", "logs", {"tags": {"Owner": "a", "Environment": "moon", "ProjectID": "P"}}),
         planned("aws_s3_bucket", "near", {"tags": {"owner": "a", "Environment": "dev", "ProjectID": "P"}}),
         planned("aws_sqs_queue", "free", {"tags": {}}),
         planned("aws_instance", "gone", {"tags": {}}, actions=("delete",)),
@@ -61,7 +59,11 @@ def test_instances_and_buckets_must_carry_owner_environment_and_project(plan: Ca
         ("module.x.aws_instance.bare", "Owner", "missing"),
         ("module.x.aws_instance.bare", "Environment", "missing"),
         ("module.x.aws_instance.bare", "ProjectID", "missing"),
-        ("module.x.aws_s3_bucket.logs", "Environment", "'production' is not one of prod, staging, test, dev"),
+        (
+            "module.x.aws_s3_bucket.logs",
+            "Environment",
+            "'moon' is not one of prod, production, staging, stage, test, qa, dev, development, sandbox",
+        ),
         ("module.x.aws_s3_bucket.near", "Owner", "missing; it has 'owner', wanted is 'Owner'"),
     ]
 
