@@ -10,6 +10,9 @@ from policies.protocol import DeadlinePolicy
 from policies.shield import Shielded
 from simulator.errors import InputError
 
+CHAMPIONS = Path(__file__).with_name("champions")
+"""Bundles that ship with Spotwise."""
+
 
 def load_policy(name_or_path: str | Path, kind: Kind = "deadline") -> Shielded:
     """Load a policy.
@@ -88,12 +91,26 @@ def _uniform_progress() -> DeadlinePolicy:
     return UniformProgress()
 
 
+def _planner() -> DeadlinePolicy:
+    from policies.planner import SemiMarkovPlanner
+    from policies.planner.fit import SHIPPED
+    from simulator.synthetic.semi_markov import load_model
+
+    return SemiMarkovPlanner(load_model(SHIPPED))
+
+
+def _deadline_champion() -> DeadlinePolicy:
+    return policy_of(read_bundle(CHAMPIONS / "deadline-champion.policy", "deadline"), "deadline-champion")
+
+
 _BUILT_IN: Mapping[Kind, Mapping[str, Callable[[], DeadlinePolicy]]] = {
     "deadline": {
         "on-demand": _on_demand,
         "spot-when-available": _spot_when_available,
         "greedy": _greedy,
         "uniform-progress": _uniform_progress,
+        "planner": _planner,
+        "deadline-champion": _deadline_champion,
     },
     "service": {},
 }

@@ -10,7 +10,9 @@ COARSE_MINUTES = 10.0
 """Steps beyond the fine part grow from this, or from the tick if that is longer."""
 FINE_POINTS = 60
 """At most about this many entries in the fine part near the shield's limits."""
-GROWTH = 1.1
+LEAST_STEP_MINUTES = 0.5
+"""Slack is not told apart any finer."""
+GROWTH = 1.2
 """Ratio of neighbouring entries far from the limits."""
 
 
@@ -18,7 +20,7 @@ def slack_grid(tick_minutes: float, overhead_minutes: float, most_minutes: float
     """Entries along slack, minutes, increasing from 0 to at least `most_minutes`.
 
     Steps are a fifth of a tick (2 minutes of 10) up to where the shield limits the choice, then 0.4, 2 and
-    4 ticks, then 10 % of the slack. Coarser steps near the limit cost a percentage point of the saving. The
+    4 ticks, then 20 % of the slack. Coarser steps near the limit cost a percentage point of the saving. The
     entries do not depend on `most_minutes` but for how many there are, so that tables of different extent
     agree where they overlap.
 
@@ -31,7 +33,7 @@ def slack_grid(tick_minutes: float, overhead_minutes: float, most_minutes: float
     while entries[-1] < most_minutes or len(entries) < 3:
         at = entries[-1]
         if at < limits:
-            step = max(tick_minutes / 5, limits / FINE_POINTS)
+            step = max(tick_minutes / 5, limits / FINE_POINTS, LEAST_STEP_MINUTES)
         elif at < 24 * coarse:
             step = 0.4 * coarse
         elif at < 60 * coarse:
@@ -47,10 +49,12 @@ def slack_grid(tick_minutes: float, overhead_minutes: float, most_minutes: float
 def time_levels(ticks: int) -> IntArray:
     """Entries along time left, ticks, increasing from 0 to at least `ticks`; every tick near the deadline.
 
-    Steps grow with the time left (the cost-to-go at a given slack is nearly linear in it); which entries
-    there are does not depend on `ticks`.
+    Steps grow with the time left: to a 32nd of it, beyond 448 ticks (three days of ten minutes) to a sixth,
+    beyond 4480 to a third. The cost-to-go at a given slack is nearly linear in it. Which entries there are does not depend
+    on `ticks`.
     """
     levels = [0]
     while levels[-1] < ticks:
-        levels.append(levels[-1] + max(1, levels[-1] // 32))
+        part = 32 if levels[-1] < 448 else 6 if levels[-1] < 4480 else 3
+        levels.append(levels[-1] + max(1, levels[-1] // part))
     return np.array(levels, dtype=np.int64)

@@ -73,26 +73,43 @@ class MarketStack:
         Raises:
             InputError: They differ in tick or in number of pools, or there is none.
         """
-        if not markets:
-            raise InputError("no market given; at least one is needed")
-        if len({market.tick_seconds for market in markets}) > 1:
-            ticks = sorted({market.tick_seconds for market in markets})
-            raise InputError(f"markets have different ticks ({ticks} s); build them with one --tick-seconds")
-        if len({len(market.pools) for market in markets}) > 1:
-            raise InputError("markets have different numbers of pools; stack those with equally many")
-        longest = max(market.ticks for market in markets)
+        return cls.join([cls._single(market) for market in markets])
 
-        def padded(
-            array: NDArray[np.float64] | NDArray[np.int32],
-        ) -> NDArray[np.float64]:
+    @classmethod
+    def join(cls, stacks: Sequence[MarketStack]) -> MarketStack:
+        """One stack of several.
+
+        Raises:
+            InputError: They differ in tick or in number of pools, or there is none.
+        """
+        if not stacks:
+            raise InputError("no market given; at least one is needed")
+        if len({stack.tick_seconds for stack in stacks}) > 1:
+            ticks = sorted({stack.tick_seconds for stack in stacks})
+            raise InputError(f"markets have different ticks ({ticks} s); build them with one --tick-seconds")
+        if len({stack.pools for stack in stacks}) > 1:
+            raise InputError("markets have different numbers of pools; stack those with equally many")
+        longest = max(stack.capacity.shape[-1] for stack in stacks)
+
+        def padded(array: NDArray[np.float64] | NDArray[np.int32]) -> NDArray[np.float64]:
             return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, longest - array.shape[-1])])
 
         return cls(
-            markets[0].tick_seconds,
-            np.stack([padded(market.spot_capacity) for market in markets]).astype(np.int32),
-            np.stack([padded(market.spot_price) for market in markets]),
-            np.stack([padded(market.on_demand_price.min(axis=0)) for market in markets]),
-            np.array([market.ticks for market in markets], dtype=np.int64),
+            stacks[0].tick_seconds,
+            np.concatenate([padded(stack.capacity) for stack in stacks]).astype(np.int32),
+            np.concatenate([padded(stack.spot_price) for stack in stacks]),
+            np.concatenate([padded(stack.on_demand_price) for stack in stacks]),
+            np.concatenate([stack.ticks for stack in stacks]),
+        )
+
+    @classmethod
+    def _single(cls, market: Market) -> MarketStack:
+        return cls(
+            market.tick_seconds,
+            market.spot_capacity[None],
+            market.spot_price[None],
+            market.on_demand_price.min(axis=0)[None],
+            np.array([market.ticks], dtype=np.int64),
         )
 
     @property

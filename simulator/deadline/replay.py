@@ -81,6 +81,26 @@ class Windows:
         starts = window_starts(market, job, stride)
         return cls(MarketStack.of([market]), (name,), np.zeros(len(starts), np.int64), starts)
 
+    @classmethod
+    def join(cls, parts: Sequence[Windows]) -> Windows:
+        """All windows of several markets; pools of the same name in different ones are told apart.
+
+        Raises:
+            InputError: There is none, or they differ in tick or number of pools.
+        """
+        if not parts:
+            raise InputError("no market given; at least one is needed")
+        if len(parts) == 1:
+            return parts[0]
+        first = np.cumsum([0, *(len(part.names) for part in parts)])
+        names = [name for part in parts for name in part.names]
+        return cls(
+            MarketStack.join([part.stack for part in parts]),
+            tuple(f"{name} #{i}" if names.count(name) > 1 else name for i, name in enumerate(names)),
+            np.concatenate([part.market + before for part, before in zip(parts, first, strict=False)]),
+            np.concatenate([part.start for part in parts]),
+        )
+
 
 def replay(
     policies: Sequence[Decider], windows: Windows, job: DeadlineJob, *, with_optimum: bool = True

@@ -21,11 +21,12 @@ from policies.guided import ALGORITHM, GuidedPolicy
 from policies.guided.policy import FEATURE_NAMES, bundle_parts
 from policies.network import Network
 from policies.planner import SemiMarkovPlanner
+from policies.planner.fit import TICK_SECONDS, fit_planner_model
 from simulator.market import Market
 from simulator.synthetic import SemiMarkovModel
 from training.champion.jobs import LONGEST_TICKS, ChampionJobs, trained_range
 from training.champion.network import GUIDANCE, GuidedActorCritic, WeightAverage, correction_arrays
-from training.champion.series import TICK_SECONDS, champion_series, fit_planner_model
+from training.champion.series import champion_series
 from training.tracking import git_revision
 
 Member = dict[str, NDArray[np.float32]]

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.series import EpisodeMarkets
+from policies.planner.fit import TICK_SECONDS
 from simulator.deadline.observation import FloatArray
-from simulator.errors import InputError
 from simulator.market import Market, Pool
-from simulator.market.resample import sample_index
-from simulator.synthetic import SemiMarkovModel, fit_semi_markov, simulate_availability
+from simulator.synthetic import SemiMarkovModel, simulate_availability
 
-TICK_SECONDS = 600
 PHASES = 3
 """A trace changes only on its own samples; every phase of the tick samples it anew."""
 REVERSED_SHARE = 0.2
@@ -28,22 +25,6 @@ SYNTHETIC_SERIES = 40
 SYNTHETIC_TICKS = 3000
 HAZARD_SPREAD = 0.3
 """Standard deviation of the logarithm of the factor on each hazard of a synthetic zone."""
-MODEL_TYPES = 4
-MODEL_CHUNK_TICKS = 840
-MODEL_AGE_EDGES = (1, 2, 3, 4, 6, 9, 14, 20, 30, 45, 70, 110)
-"""Chosen by leaving out pairs of the six training zones: see docs/policies.md."""
-
-
-def fit_planner_model(markets: Sequence[Market], source: str = "") -> SemiMarkovModel:
-    """The planner's model of every pool of the markets, at ticks of ten minutes."""
-    return fit_semi_markov(
-        [series for market in markets for series in _availability(market)],
-        types=MODEL_TYPES,
-        chunk_ticks=MODEL_CHUNK_TICKS,
-        age_edges=MODEL_AGE_EDGES,
-        tick_seconds=TICK_SECONDS,
-        source=source,
-    )
 
 
 def champion_series(markets: Sequence[Market], model: SemiMarkovModel, seed: int) -> EpisodeMarkets:
@@ -67,17 +48,6 @@ def champion_series(markets: Sequence[Market], model: SemiMarkovModel, seed: int
     for share, which in ((SYNTHETIC_SHARE, synthetic), (1.0 - SYNTHETIC_SHARE, ~synthetic)):
         probability[which] *= share / probability[which].sum()
     return replace(episodes, probability=probability)
-
-
-def _availability(market: Market) -> list[NDArray[np.bool_]]:
-    if market.tick_seconds > TICK_SECONDS:
-        raise InputError(
-            f"market with a tick of {market.tick_seconds} s; accepted: {TICK_SECONDS} or less, "
-            "best the trace's own"
-        )
-    ticks = market.ticks * market.tick_seconds // TICK_SECONDS
-    index = sample_index(ticks, TICK_SECONDS, Fraction(market.tick_seconds))
-    return [row[index] > 0 for row in market.spot_capacity]
 
 
 def _synthetic(model: SemiMarkovModel, seed: np.random.SeedSequence) -> list[NDArray[np.bool_]]:

@@ -12,6 +12,7 @@ from envs.hindsight import HindsightReward
 from policies.guided.policy import FEATURE_NAMES
 from policies.network import Network
 from policies.planner import SemiMarkovPlanner
+from policies.planner.fit import fit_planner_model
 from policies.registry import load_policy
 from simulator.deadline import DeadlineJob
 from simulator.deadline.replay import Windows, replay
@@ -19,7 +20,7 @@ from simulator.market import Market, sample_market
 from training.champion.jobs import LONGEST_TICKS, ChampionJobs
 from training.champion.network import GuidedActorCritic, correction_arrays
 from training.champion.recipe import Recipe, guided, train_member, write_champion
-from training.champion.series import champion_series, fit_planner_model
+from training.champion.series import champion_series
 
 TINY = Recipe(steps=2 * 32 * 8, environments=32, rollout_steps=8, batch_size=64, epochs=1)
 

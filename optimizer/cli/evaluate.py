@@ -1,0 +1,146 @@
+"""`spotwise evaluate`: any policies on any markets, with intervals, against the optimum."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simulator.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+app = typer.Typer()
+
+DEFAULT_POLICIES = ("on-demand", "spot-when-available", "greedy", "uniform-progress", "planner")
+
+
+@app.command("evaluate")
+def evaluate(
+    market: Annotated[list[Path], typer.Option("--market", "-m", help="Market file; repeatable.")],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            "-p",
+            help="Name or path of a .policy file; repeatable. Default: all heuristics and planner.",
+        ),
+    ] = None,
+    pools: Annotated[
+        str, typer.Option(help="`each`: every pool alone; `all`: a job may use all pools.")
+    ] = "each",
+    work_hours: Annotated[float, typer.Option(help="Work of the job.")] = 48.0,
+    deadline_hours: Annotated[float, typer.Option(help="Time from its start by which it is due.")] = 52.0,
+    restart_overhead_minutes: Annotated[float, typer.Option(help="Paid by every launch.")] = 12.0,
+    checkpoint_interval_minutes: Annotated[
+        float, typer.Option(help="Work between checkpoints; 0 = an interruption loses none.")
+    ] = 0.0,
+    nodes: Annotated[int, typer.Option(help="Instances the job holds together.")] = 1,
+    window_stride: Annotated[
+        int | None, typer.Option(help="Ticks between window starts. Default: windows that do not overlap.")
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(help="Policy that savings are relative to; replayed too.")
+    ] = "uniform-progress",
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write one row per episode to this CSV file.")] = None,
+    progress: Annotated[bool, typer.Option("--progress/--no-progress", "-P", help="Show progress.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Replay policies over every window of the markets and compare them with the clairvoyant optimum.
+
+    Intervals are 95 % percentile bootstrap intervals, episodes resampled within each pool. The gap closed
+    is 0 at Uniform Progress and 1 at the optimum.
+    """
+    from rich.console import Console
+
+    from simulator.deadline import DeadlineJob
+    from simulator.market import Market, ticks_for
+    from training.evaluation import evaluate as judge
+    from training.evaluation import windows_of
+
+    job = DeadlineJob(
+        work_hours * 3600.0,
+        deadline_hours * 3600.0,
+        restart_overhead_minutes * 60.0,
+        checkpoint_interval_minutes * 60.0,
+        nodes,
+    )
+    markets = [(str(path), Market.load(path)) for path in market]
+    stride = (
+        window_stride
+        if window_stride is not None
+        else ticks_for(job.deadline_seconds, markets[0][1].tick_seconds)
+    )
+    windows = windows_of(markets, job, stride, pools)
+    errors = Console(stderr=True)
+    with errors.status("") as status:
+        if not progress:
+            status.stop()
+        evaluation = judge(
+            policy or list(DEFAULT_POLICIES),
+            windows,
+            job,
+            reference=reference,
+            seed=seed,
+            watch=lambda label: status.update(f"{len(windows.start)} windows: {label}"),
+        )
+    summary = evaluation.summary(reference)
+    if out is not None:
+        _write(out, evaluation.table.to_csv(index=False))
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    console = Console()
+    console.print(_table(summary))
+    console.print(
+        f"{summary['episodes']} windows of {', '.join(str(path) for path in market)}; "
+        f"{work_hours:g} h of work due in {deadline_hours:g} h, "
+        f"restart overhead {restart_overhead_minutes:g} min; "
+        f"gap closed: 0 % = uniform-progress, 100 % = clairvoyant optimum",
+        highlight=False,
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for heading in ("policy", "USD", "95 %", "IQM", "of on-demand", "gap closed", "missed"):
+        table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
+    for label, row in summary["policies"].items():
+        cost, gap = row["cost_usd"], row["gap_closed"]
+        table.add_row(
+            label,
+            f"{cost['mean']:.2f}",
+            f"{cost['ci95'][0]:.2f}-{cost['ci95'][1]:.2f}",
+            f"{cost['iqm']:.2f}",
+            f"{row['relative_to_on_demand']:.1%}",
+            "-" if gap is None else f"{gap:.1%}",
+            str(row["missed_deadlines"]),
+        )
+    optimum = summary["clairvoyant_optimum"]
+    cost = optimum["cost_usd"]
+    table.add_section()
+    table.add_row(
+        "clairvoyant optimum",
+        f"{cost['mean']:.2f}",
+        f"{cost['ci95'][0]:.2f}-{cost['ci95'][1]:.2f}",
+        f"{cost['iqm']:.2f}",
+        f"{optimum['relative_to_on_demand']:.1%}",
+        "100.0%",
+        "0",
+    )
+    return table
