@@ -50,8 +50,8 @@ def time_levels(ticks: int) -> IntArray:
     """Entries along time left, ticks, increasing from 0 to at least `ticks`; every tick near the deadline.
 
     Steps grow with the time left: to a 32nd of it, beyond 448 ticks (three days of ten minutes) to a sixth,
-    beyond 4480 to a third. The cost-to-go at a given slack is nearly linear in it. Which entries there are does not depend
-    on `ticks`.
+    beyond 4480 to a third. The cost-to-go at a given slack is nearly linear in it. Which entries there are
+    does not depend on `ticks`.
     """
     levels = [0]
     while levels[-1] < ticks:
