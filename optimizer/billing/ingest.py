@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from optimizer.billing.ledger import Ledger
+from optimizer.billing.ledger import Ledger, was_interrupted
 from optimizer.billing.mapping import RAW_VIEW, Queries, compile_queries
 from optimizer.billing.sources import Detected, Format, RawTable, detect, find_files, open_raw
 from simulator.errors import InputError, SpotwiseError
@@ -109,7 +109,7 @@ def ingest(
             except BaseException as error:
                 # Also on Ctrl-C: the ledger stays as it was.
                 _roll_back(ledger)
-                if isinstance(error, duckdb.Error):
+                if isinstance(error, duckdb.Error) and not was_interrupted(error):
                     raise _explain(error, found) from error
                 raise
             ledger.connection.execute("CHECKPOINT")

@@ -133,6 +133,8 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.connection.close()
+        if error is not None and was_interrupted(error):
+            raise KeyboardInterrupt from error
 
     def _check_version(self, *, create: bool) -> None:
         tables = {
@@ -184,6 +186,13 @@ class Ledger:
     @staticmethod
     def _text(query: ir.Table | str) -> str:
         return query if isinstance(query, str) else to_sql(query)
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Return whether an error is DuckDB's word for Ctrl-C in the middle of a query."""
+    return isinstance(error, duckdb.InterruptException) or (
+        isinstance(error, RuntimeError) and "interrupted" in str(error).lower()
+    )
 
 
 def to_sql(expression: ir.Table) -> str:

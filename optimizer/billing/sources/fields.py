@@ -195,8 +195,8 @@ _FOCUS_LATER_NAMES = {
     "ProviderName": ("ProviderName", "ServiceProviderName", "HostProviderName"),
     # Azure's own export has the details of the SKU under its own prefix.
     "SkuPriceDetails": ("SkuPriceDetails", "x_SkuDetails"),
-    # AWS's 1.0 export, before FOCUS had meters.
-    "SkuMeter": ("SkuMeter", "x_UsageType"),
+    # The 1.0 exports of AWS and Azure, before FOCUS had meters.
+    "SkuMeter": ("SkuMeter", "x_UsageType", "x_SkuMeterName"),
 }
 
 

@@ -155,8 +155,8 @@ def _malformed_lines(connection: duckdb.DuckDBPyConnection, one: Detected) -> li
         " line ORDER BY line"
     ).fetchall()
     for line, _, kind in rows:
-        # Only the number of columns shows whichever columns are read; other damage one query would see and the
-        # next would not.
+        # Only the number of columns shows whichever columns are read; other damage one query would see and
+        # the next would not.
         if kind not in ("MISSING COLUMNS", "TOO MANY COLUMNS"):
             raise InputError(f"{one.file.name}: line {line}: {kind.lower()}; accepted: UTF-8 CSV as exported")
     if len(rows) >= 10000:

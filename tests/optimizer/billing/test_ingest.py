@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -305,6 +306,22 @@ def test_ctrl_c_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
         assert fingerprint(path) == before
 
 
+def _fail_inside(path: Path, error: Exception) -> None:
+    with Ledger.open(path):
+        raise error
+
+
+def test_ctrl_c_inside_a_query_is_ctrl_c(cur_csv: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "l.duckdb"
+    ingest([str(cur_csv({}))], path)
+    # On Ctrl-C DuckDB raises errors of its own, which the command line would take for a defect.
+    for error in (RuntimeError("Query interrupted"), duckdb.InterruptException("Interrupted!")):
+        with pytest.raises(KeyboardInterrupt):
+            _fail_inside(path, error)
+    with pytest.raises(RuntimeError, match="something else"):
+        _fail_inside(path, RuntimeError("something else"))
+
+
 INGEST = """
 import sys
 from pathlib import Path
@@ -408,7 +425,7 @@ lines = st.lists(
 )
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines)
 def test_not_a_cent_is_lost_whatever_the_lines_say(
     cur_csv: Callable[..., Path],
