@@ -188,6 +188,9 @@ def _source(offers: list[Offer], clock: Clock, options: BuildOptions) -> str:
         parts.append(f"{len(traces)} availability traces from {some(set(folders))}")
         if clock.start_ms == 0 and any(trace.start is None for trace in traces):
             parts.append("times unknown, counted from 1970-01-01")
+        shortest = min(traces, key=lambda trace: trace.capacity.size * trace.gap_seconds)
+        if any(trace.capacity.size > shortest.capacity.size for trace in traces):
+            parts.append(f"cut to the span they share ({Path(shortest.file).name} ends first)")
         if options.unit_capacity == UNLIMITED_CAPACITY:
             parts.append("capacity read as none or unlimited")
         elif options.unit_capacity != 1:

@@ -142,14 +142,21 @@ def test_products_are_chosen(folder: Path) -> None:
     ("other", "what"),
     [({"gap": 200}, "ticks"), ({"data": [1, 2]}, "lengths")],
 )
-def test_unequal_zones_are_refused_unless_asked(folder: Path, other: dict[str, object], what: str) -> None:
-    paths = [trace(folder), trace(folder, "us-east-1b_v100_1", **other)]
+def test_unequal_zones_are_refused_unless_asked(tmp_path: Path, other: dict[str, object], what: str) -> None:
+    paths = [trace(tmp_path), trace(tmp_path, "us-east-1b_v100_1", **other)]
     with pytest.raises(
         InputError, match=f"different {what}: .*1a_v100_1.json .*1b_v100_1.json .*--common-span"
     ):
         build_market(paths, BuildOptions(tick_seconds=300, **PRICED))
     market = build_market(paths, BuildOptions(tick_seconds=300, common_span=True, **PRICED))
     assert market.ticks == (4 if what == "ticks" else 2)
+
+
+def test_traces_that_begin_together_are_cut_to_the_shortest(folder: Path) -> None:
+    paths = [trace(folder), trace(folder, "us-east-1b_v100_1", data=[1, 2])]
+    market = build_market(paths, BuildOptions(tick_seconds=300, **PRICED))
+    assert market.ticks == 2
+    assert "1b_v100_1.json ends first" in market.source
 
 
 def test_traces_of_different_days_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -53,10 +53,11 @@ def test_every_skypilot_folder(shared_data: Path, folder: str, options: dict[str
         assert market.spot_price[0].tolist() == [content["prices"][i] for i in index]
 
 
-def test_zones_of_different_length_are_refused_by_default(shared_data: Path) -> None:
+def test_dated_zones_of_different_length_are_cut_to_the_shortest(shared_data: Path) -> None:
     paths = sorted((shared_data / TRACES / "preemption/4-node/aws-08-03-2023").glob("*.json"))
-    with pytest.raises(InputError, match=r"different lengths: .*us-east-1f_v100_1.json has 3664 samples"):
-        build_market(paths, BuildOptions(**PRICED))
+    market = build_market(paths, BuildOptions(tick_seconds=300, **PRICED))
+    assert market.ticks == 3664
+    assert "us-east-1f_v100_1.json ends first" in market.source
 
 
 def test_raw_cli_json(shared_data: Path) -> None:
