@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,8 @@ def tag(rows: ir.Table, key: str) -> ir.StringValue:
     A search in the JSON text, since every engine reads JSON in its own way. A quote inside a value is
     escaped, so `"key":` is a key.
     """
-    head = '"' + re.escape(key) + r'"\s*:\s*'
+    # The key as JSON spells it.
+    head = re.escape(json.dumps(key, ensure_ascii=False)) + r"\s*:\s*"
     text = rows.Tags.re_extract(head + r'"((?:[^"\\]|\\.)*)"', 1).nullif("")
     number = rows.Tags.re_extract(head + r"([0-9.eE+-]+|true|false)", 1).nullif("")
     import ibis

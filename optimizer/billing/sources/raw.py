@@ -394,8 +394,16 @@ def _tags(source: _Source, *, strip: bool) -> str:
         text = f"to_json({source.sql})::VARCHAR"
     else:
         told = _tag_text(source)
-        # `json` also takes the blanks out, which the replacement below relies on.
-        text = f"CASE WHEN json_valid({told}) THEN {'json(' + told + ')' if strip else told} END"
+        # Escaped letters are written out, so that a tag is found by its value; doubled keys, which a map
+        # refuses, keep the text as it is.
+        plain = f"to_json(TRY_CAST(({told})::JSON AS MAP(VARCHAR, VARCHAR)))::VARCHAR"
+        # `json` takes the blanks out, which the replacement below relies on.
+        bare = f"json({told})" if strip else told
+        text = (
+            f"CASE WHEN json_valid({told}) THEN"
+            f" CASE WHEN contains({told}, '\\') THEN coalesce({plain}, {bare})"
+            f" ELSE {bare} END END"
+        )
     if strip:
         # A quote inside a value is escaped, so a quote behind a brace or a comma begins a key.
         for prefix in ("user_", "user:"):

@@ -120,6 +120,33 @@ class Workload(_Strict):
         """Hours whose demand was shared out of longer rows, shape (H,)."""
         return self._imputed
 
+    def demand_per_tick(self, tick_seconds: int) -> NDArray[np.int64]:
+        """Return whole instances per tick of the simulator, shape (H × 3600 / tick_seconds,).
+
+        Parts of an instance are rounded up; a tick of several hours takes the highest of them; hours that the
+        export lacks take the demand of the last known hour before them, at the very beginning that of the
+        first behind.
+
+        Args:
+            tick_seconds: Length of a tick; it divides an hour, or is a multiple of one.
+
+        Raises:
+            InputError: It is neither, or nothing is known of any hour.
+        """
+        if tick_seconds < 1 or (3600 % tick_seconds and tick_seconds % 3600):
+            raise InputError(f"tick of {tick_seconds} s; accepted: a divisor or a multiple of 3600")
+        known = np.flatnonzero(~self.missing)
+        if not known.size:
+            raise InputError(f"workload {self.name}: the export lacks every hour")
+        place = np.maximum(np.searchsorted(known, np.arange(self.missing.size), side="right") - 1, 0)
+        # Shares of long rows add up to 1 but for rounding.
+        whole = np.ceil(np.maximum(self.demand[known[place]], 0.0) - 1e-9).astype(np.int64)
+        if tick_seconds <= 3600:
+            return np.repeat(whole, 3600 // tick_seconds)
+        hours = tick_seconds // 3600
+        padded = np.concatenate([whole, np.repeat(whole[-1:], -whole.size % hours)])
+        return np.asarray(padded.reshape(-1, hours).max(axis=1), dtype=np.int64)
+
     def deadline_job(self) -> DeadlineJob:
         """Return the job that the simulator runs.
 

@@ -269,3 +269,20 @@ def test_scenarios_with_an_export_gap_at_the_edges(tmp_path: Path) -> None:
     # What lies before the first and behind the last row is outside the span.
     assert found.span.hours == 69
     assert not any(w.missing.any() for w in found.workloads)
+
+
+def test_demand_per_tick_is_whole_instances_without_gaps(cur_csv: CurCsv, tmp_path: Path) -> None:
+    ingest([str(cur_csv({}))], tmp_path / "l.duckdb")
+    workload = derive(tmp_path / "l.duckdb").workloads[0]
+    demand = np.array([0.0, 1.2, 3.0, 0.0, 2.0 + 1e-13])
+    missing = np.array([True, False, False, True, False])
+    workload.set_demand(np.stack([demand, demand * 0, demand * 0], axis=1), missing, np.zeros(5, dtype=bool))
+    assert workload.demand_per_tick(3600).tolist() == [2, 2, 3, 3, 2]
+    assert workload.demand_per_tick(1800).tolist() == [2, 2, 2, 2, 3, 3, 3, 3, 2, 2]
+    assert workload.demand_per_tick(7200).tolist() == [2, 3, 2]
+    for tick in (0, 700, 5000):
+        with pytest.raises(InputError, match="accepted: a divisor or a multiple of 3600"):
+            workload.demand_per_tick(tick)
+    workload.set_demand(np.zeros((2, 3)), np.ones(2, dtype=bool), np.zeros(2, dtype=bool))
+    with pytest.raises(InputError, match="the export lacks every hour"):
+        workload.demand_per_tick(3600)
