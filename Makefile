@@ -9,7 +9,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := simulator policies envs training optimizer tests benchmarks $(wildcard examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow-tests spark-tests focus-validator-tests lint bench clean
+.PHONY: help demo test slow-tests spark-tests focus-validator-tests lint bench champion clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,19 @@ lint: $(STAMP)  ## ruff, mypy --strict, import-linter
 
 bench: $(STAMP)  ## speed; prints one JSON object
 	@$(BIN)/python benchmarks/run.py
+
+TRACES ?= ../shared/data/traces/skypilot_spot_traces/availability/1-node/aws-02-15-2023
+TRAINING_ZONES := us-east-1a us-east-1c us-east-1f us-east-2a us-west-2b us-west-2c
+HELD_OUT_ZONES := us-west-2a us-east-1d us-east-2b
+MARKET := $(BIN)/spotwise market build --format skypilot --spot-price 0.9731 --on-demand-price 3.06
+
+champion: $(STAMP)  ## train and judge the shipped deadline policy again; about 30 minutes on two cores
+	$(MARKET) $(TRAINING_ZONES:%=$(TRACES)/%_v100_1.json) --tick-seconds 195 --out markets/champion-training.npz
+	$(MARKET) $(HELD_OUT_ZONES:%=$(TRACES)/%_v100_1.json) --tick-seconds 600 --out markets/champion-held-out.npz
+	$(BIN)/python -m policies.planner.fit markets/champion-training.npz
+	$(BIN)/python -m training.champion --market markets/champion-training.npz --out runs/champion/deadline.policy
+	$(BIN)/spotwise promote runs/champion/deadline.policy --market markets/champion-held-out.npz \
+		--out policies/champions/deadline-champion.policy
 
 clean:  ## remove caches, build products and what the demo wrote; keeps .venv
 	rm -rf dist build demo-report .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -36,8 +36,8 @@ class Tracker(Protocol):
         """Note the metrics of one rollout."""
         ...
 
-    def bundle(self, path: Path, registered_model: str) -> None:
-        """Keep the policy bundle with the run and register it as a version of a model."""
+    def bundle(self, path: Path, registered_model: str) -> str:
+        """Keep the policy bundle with the run and register it; returns the version of the model."""
         ...
 
     def end(self, status: Status) -> None:
@@ -58,8 +58,10 @@ class NoTracker:
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing is noted."""
 
-    def bundle(self, path: Path, registered_model: str) -> None:
+    def bundle(self, path: Path, registered_model: str) -> str:
         """Nothing is kept."""
+        del path, registered_model
+        return ""
 
     def end(self, status: Status) -> None:
         """Nothing is ended."""
@@ -120,8 +122,8 @@ class MLflowTracker:
         batch = [Metric(name, value, now, step) for name, value in values.items()]
         self._begun().log_batch(self._run, metrics=batch)
 
-    def bundle(self, path: Path, registered_model: str) -> None:
-        """Keep the policy bundle with the run and register it as a version of a model."""
+    def bundle(self, path: Path, registered_model: str) -> str:
+        """Keep the policy bundle with the run and register it; returns the version of the model."""
         from mlflow.exceptions import MlflowException
 
         client = self._begun()
@@ -131,7 +133,11 @@ class MLflowTracker:
             client.get_registered_model(registered_model)
         except MlflowException:
             client.create_registered_model(registered_model)
-        client.create_model_version(registered_model, source, run_id=self._run)
+        return str(client.create_model_version(registered_model, source, run_id=self._run).version)
+
+    def alias(self, registered_model: str, alias: str, version: str) -> None:
+        """Let an alias of a registered model point to one of its versions."""
+        self._begun().set_registered_model_alias(registered_model, alias, version)
 
     def end(self, status: Status) -> None:
         """End the run."""
