@@ -139,6 +139,8 @@ def _values(raw: ir.Table) -> dict[str, Any]:
             raw.product_instance_type,
         ),
     )
+    # Spot lines come without a SKU in many reports; what is metered names the SKU then.
+    sku = ibis.coalesce(raw.product_sku, raw.line_item_usage_type)
     currency = raw.line_item_currency_code
     values = _identity(raw, currency, kind)
     values |= {
@@ -173,13 +175,10 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         "ServiceCategory": category,
         "ServiceName": service,
         "ServiceSubcategory": services.subcategory("aws", raw.line_item_product_code, category),
-        "SkuId": when(priced, raw.product_sku),
-        "SkuMeter": when(priced & raw.product_sku.notnull(), raw.line_item_usage_type),
-        "SkuPriceId": when(priced & raw.product_sku.notnull(), raw.pricing_rate_code),
-        "SkuPriceDetails": when(
-            raw.product_sku.notnull() & raw.pricing_rate_code.notnull(),
-            sku_details(instance_type, raw.product_vcpu, raw.product_operating_system),
-        ),
+        "SkuId": when(priced, sku),
+        "SkuMeter": when(priced, raw.line_item_usage_type),
+        "SkuPriceId": when(priced, ibis.coalesce(raw.pricing_rate_code, sku)),
+        "SkuPriceDetails": sku_details(instance_type, raw.product_vcpu, raw.product_operating_system),
         "Tags": raw.resource_tags,
         "x_InstanceType": instance_type,
         "x_InstanceHours": when(instance, amount),

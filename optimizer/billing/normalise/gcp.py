@@ -122,7 +122,7 @@ def _values(raw: ir.Table) -> dict[str, Any]:
     instance_type = when(part, raw.machine_spec)
     cores = raw.cores.cast("int64").cast("string")
     region = ibis.coalesce(raw.location_region, when(raw.location_location == "global", "global"))
-    resource = raw.resource_global_name
+    resource = ibis.coalesce(raw.resource_global_name, raw.resource_name)
     quantity = when(usage, ibis.coalesce(raw.pricing_amount, raw.usage_amount))
     unit = ibis.coalesce(raw.pricing_unit, raw.usage_unit)
     tier = ibis.coalesce(raw.price_tier, "0")

@@ -251,8 +251,9 @@ def _sources(
 ) -> dict[str, _Source]:
     """Return the columns of the export under the names that `fields` looks for."""
     found: dict[str, _Source] = {}
+    spelling = {name.lower(): name for field in fields_of(format) for name in field.names}
     for name, kind in described:
-        key = {"aws-cur": str.lower, "aws-cur-legacy": snake, "azure": str.lower}.get(format, str)(name)
+        key = snake(name) if format == "aws-cur-legacy" else spelling.get(name.lower(), name.lower())
         found[key] = _Source(quote(name), kind)
         if kind.startswith("STRUCT") and format == "gcp":
             inner = connection.execute(f"DESCRIBE SELECT unnest({quote(name)}) FROM {scan}").fetchall()

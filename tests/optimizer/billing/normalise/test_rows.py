@@ -33,7 +33,7 @@ def test_aws_line_item_types(cur_csv: Callable[..., Path], tmp_path: Path, ledge
     spot |= {"pricing_public_on_demand_rate": "", "pricing_rate_code": "SKU2.A.B"}
     path = cur_csv(
         line("Usage", "0.096"),
-        line("Usage", "0.03", **spot),
+        line("Usage", "0.03", **spot | {"product_sku": "", "pricing_rate_code": ""}),
         line("SavingsPlanCoveredUsage", "0.096", savings_plan_savings_plan_effective_cost="0.07", **SP),
         line("SavingsPlanNegation", "-0.096", **SP),
         line("DiscountedUsage", "0", reservation_effective_cost="0.06", **RI),
@@ -406,7 +406,7 @@ def test_focus_rows_are_kept_and_completed(
         "ConsumedUnit": "Hours",
         "PricingCategory": "Standard",
         "ChargeDescription": "c5.2xlarge Linux/UNIX Instance-hour",
-        "ContractedCost": "NULL",
+        "contractedcost": "NULL",
         "ProviderName": "AWS",
     }
     path = write_csv(
