@@ -47,7 +47,10 @@ def register(path: Path, verdict: Verdict, model: str, tracking_uri: str) -> str
         SpotwiseError: The tracking server cannot be used.
     """
     tracker = MLflowTracker(tracking_uri)
-    checks = {f"gate.{check.name}": f"{check.passed}: {check.found}" for check in verdict.checks}
+    checks = {
+        f"gate.check_{number}": f"{'pass' if check.passed else 'fail'}: {check.name}: {check.found}"
+        for number, check in enumerate(verdict.checks, 1)
+    }
     tracker.begin(f"gate-{model}", {"baseline": verdict.baseline}, checks, None)
     from mlflow.exceptions import MlflowException
 
