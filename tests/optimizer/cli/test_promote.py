@@ -73,7 +73,7 @@ def test_a_good_policy_is_promoted_with_its_table_and_alias(folder: Path) -> Non
     assert bundle.manifest.evaluation[0]["cost_usd"] == report["variants"][0]["cost_usd"]
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     version = client.get_model_version_by_alias("deadline-champion", "champion")
-    assert version.version == report["model_version"]
+    assert str(version.version) == report["model_version"]
 
 
 def test_a_policy_that_fails_is_a_challenger_and_nothing_is_written(folder: Path) -> None:
