@@ -256,38 +256,36 @@ class _Batch:
     def _replace(self, scopes: list[tuple[str, str, datetime]]) -> dict[tuple[str, str, datetime], Decimal]:
         """Delete what the ledger had of these bills; return Σ BilledCost of what went."""
         execute = self.ledger.connection.execute
-        before: dict[tuple[str, str, datetime], Decimal] = {}
-        for scope in scopes:
-            total = self.ledger.rows(
-                "SELECT count(*), sum(BilledCost) FROM ledger WHERE ProviderName = ? AND BillingAccountId = ?"
-                " AND BillingPeriodStart = ? AND x_IngestId <> ?",
-                [*scope, self.id],
+        execute("CREATE OR REPLACE TEMP TABLE scopes (provider VARCHAR, account VARCHAR, period TIMESTAMP)")
+        if scopes:
+            self.ledger.connection.executemany(
+                "INSERT INTO scopes VALUES (?, ?, ?)", [[*scope] for scope in scopes]
             )
-            if total[0][0]:
-                before[scope] = total[0][1]
+        same_bill = "provider = ProviderName AND account = BillingAccountId AND period = BillingPeriodStart"
+        before = self.ledger.rows(
+            f"SELECT provider, account, period, sum(BilledCost) FROM ledger JOIN scopes ON {same_bill}"
+            " WHERE x_IngestId <> ? GROUP BY ALL",
+            [self.id],
+        )
+        execute(
+            "UPDATE ingests SET superseded = true WHERE id IN"
+            " (SELECT ingest_id FROM bills SEMI JOIN scopes USING (provider, account, period))"
+        )
+        if before:
+            execute(f"DELETE FROM ledger USING scopes WHERE {same_bill} AND x_IngestId <> ?", [self.id])
+        for table in ("bills", "rejected_rows"):
             execute(
-                "UPDATE ingests SET superseded = true WHERE id IN (SELECT ingest_id FROM bills"
-                " WHERE provider = ? AND account = ? AND period = ?)",
-                [*scope],
+                f"DELETE FROM {table} USING scopes WHERE {table}.provider = scopes.provider"
+                f" AND {table}.account = scopes.account AND {table}.period = scopes.period AND ingest_id <> ?",
+                [self.id],
             )
-            execute(
-                "DELETE FROM ledger WHERE ProviderName = ? AND BillingAccountId = ? AND"
-                " BillingPeriodStart = ?"
-                " AND x_IngestId <> ?",
-                [*scope, self.id],
-            )
-            for table, key in (("bills", "bills.ingest_id"), ("rejected_rows", "rejected_rows.ingest_id")):
-                execute(
-                    f"DELETE FROM {table} WHERE provider = ? AND account = ? AND period = ? AND {key} <> ?",
-                    [*scope, self.id],
-                )
         # Lines that belong to no bill go with the last bill of their ingest.
         execute(
             "DELETE FROM rejected_rows WHERE period IS NULL AND ingest_id <> ?"
             " AND ingest_id NOT IN (SELECT ingest_id FROM bills)",
             [self.id],
         )
-        return before
+        return {(provider, account, period): total for provider, account, period, total in before}
 
     def _balance(self) -> tuple[Bill, ...]:
         """Compare every bill with its export and record it."""

@@ -335,8 +335,9 @@ def _unused(raw: ir.Table, source_format: str) -> ir.Table:
     ) + ibis.coalesce(
         fees.reservation_net_unused_recurring_fee, fees.reservation_unused_recurring_fee, money(0)
     )
-    left = ibis.coalesce(fees.savings_plan_total_commitment_to_date, money(0)) - ibis.coalesce(
-        fees.savings_plan_used_commitment, money(0)
+    # Without both figures the use of a plan is unknown, which is not zero.
+    left = ibis.coalesce(
+        fees.savings_plan_total_commitment_to_date - fees.savings_plan_used_commitment, money(0)
     )
     fees = fees.mutate(unused=ibis.cases((is_plan, left), else_=reserved))
     fees = fees.filter(fees.unused > money(0))
