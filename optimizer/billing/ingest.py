@@ -276,7 +276,8 @@ class _Batch:
         for table in ("bills", "rejected_rows"):
             execute(
                 f"DELETE FROM {table} USING scopes WHERE {table}.provider = scopes.provider"
-                f" AND {table}.account = scopes.account AND {table}.period = scopes.period AND ingest_id <> ?",
+                f" AND {table}.account = scopes.account AND {table}.period = scopes.period"
+                " AND ingest_id <> ?",
                 [self.id],
             )
         # Lines that belong to no bill go with the last bill of their ingest.
