@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -21,6 +22,7 @@ CENT = Decimal("0.01")
 """A bill may differ by this much between export and ledger, and no more."""
 
 Progress = Callable[[str], None]
+Percent = Callable[[float], None]
 _BillKey = tuple[str | None, str | None, datetime | None, str | None, str | None]
 
 
@@ -78,6 +80,7 @@ def ingest(
     *,
     format: str | None = None,  # noqa: A002 (the command-line word)
     progress: Progress = lambda stage: None,
+    percent: Percent | None = None,
 ) -> IngestReport:
     """Read the exports at `paths` into the ledger at `ledger_path`, which is created when it does not exist.
 
@@ -90,6 +93,8 @@ def ingest(
         ledger_path: The ledger.
         format: One of `optimizer.billing.sources.FORMATS`; None detects it per file.
         progress: Called with a word on what is going on.
+        percent: Called from another thread, some times a second, with how much of the reading is done, 0 to
+            100.
 
     Raises:
         InputError: Files cannot be read; two formats claim the same bill.
@@ -103,7 +108,7 @@ def ingest(
                 return IngestReport(tuple((d.file.name, d.format) for d in found), unchanged=True)
             ledger.connection.execute("BEGIN")
             try:
-                report = _Batch(ledger, found, progress).run()
+                report = _Batch(ledger, found, progress, percent).run()
                 progress("writing")
                 ledger.connection.execute("COMMIT")
             except BaseException as error:
@@ -118,7 +123,7 @@ def ingest(
 
 def _roll_back(ledger: Ledger) -> None:
     # An error may have ended the transaction already; leaving it open would hide the error that matters.
-    with contextlib.suppress(duckdb.TransactionException):
+    with suppress(duckdb.TransactionException):
         ledger.connection.execute("ROLLBACK")
 
 
@@ -146,6 +151,30 @@ def _holds(ledger: Ledger, found: Sequence[Detected]) -> bool:
     return any(wanted <= files for files in held.values())
 
 
+@contextmanager
+def _watched(connection: duckdb.DuckDBPyConnection, percent: Percent | None) -> Iterator[None]:
+    """Tell `percent` how far the query in the block is."""
+    if percent is None:
+        yield
+        return
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.2):
+            done = connection.query_progress()
+            # Negative: DuckDB does not know yet.
+            if done >= 0:
+                percent(min(done, 100.0))
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
 @dataclass
 class _Batch:
     """One transaction's work."""
@@ -153,6 +182,7 @@ class _Batch:
     ledger: Ledger
     found: Sequence[Detected]
     progress: Progress
+    percent: Percent | None
     id: int = 0
     sums_in: dict[_BillKey, Decimal] = field(default_factory=dict)
     sums_rejected: dict[_BillKey, Decimal] = field(default_factory=dict)
@@ -196,9 +226,10 @@ class _Batch:
         queries = compile_queries(kind, raw.credits)
         unpriced = self.ledger.rows(f"SELECT * FROM ({queries.unpriced_spot}) LIMIT 1")
         for part in (queries.accepted_priced if unpriced else queries.accepted, *queries.derived):
-            self.ledger.connection.execute(
-                f"INSERT INTO ledger BY NAME SELECT *, {self.id}::BIGINT AS x_IngestId FROM ({part})"
-            )
+            with _watched(self.ledger.connection, self.percent):
+                self.ledger.connection.execute(
+                    f"INSERT INTO ledger BY NAME SELECT *, {self.id}::BIGINT AS x_IngestId FROM ({part})"
+                )
         self.progress("checking the sums")
         _add(self.sums_in, self.ledger.rows(queries.sums_in))
         if self._reject(queries, raw):
@@ -300,7 +331,7 @@ class _Batch:
             ),
         )
         bills = []
-        for key in sorted(set(self.sums_in) | set(out), key=str):
+        for key in sorted(set(self.sums_in) | set(out), key=_bill_order):
             bill = Bill(
                 *key,
                 cost_in=self.sums_in.get(key, Decimal(0)),
@@ -356,3 +387,8 @@ def _add(sums: dict[_BillKey, Decimal], rows: list[tuple[Any, ...]]) -> None:
     for *key, total in rows:
         name: _BillKey = (key[0], key[1], key[2], key[3], key[4])
         sums[name] = sums.get(name, Decimal(0)) + (total if total is not None else Decimal(0))
+
+
+def _bill_order(key: _BillKey) -> tuple[str, str, datetime, str, str]:
+    provider, account, period, invoice, currency = key
+    return provider or "", account or "", period or datetime.min, invoice or "", currency or ""

@@ -118,8 +118,9 @@ class Ledger:
             raise InputError(f"{path}: not a ledger ({str(error).splitlines()[0]})") from error
         ledger = cls(path, connection)
         try:
-            # It would write to standard output, where --json goes.
-            connection.execute("SET enable_progress_bar = false")
+            # Progress can be asked for, but DuckDB must not print it: --json goes to standard output.
+            connection.execute("SET enable_progress_bar = true")
+            connection.execute("SET enable_progress_bar_print = false")
             ledger._check_version(create=write)
         except BaseException:
             connection.close()

@@ -48,8 +48,8 @@ def ingest(
     """Read billing exports into a ledger; a bill that is there already is replaced. All or nothing."""
     from optimizer.billing.ingest import ingest as run
 
-    with _progress() as say:
-        report = run(paths, ledger, format=format_name, progress=say)
+    with _progress() as (say, percent):
+        report = run(paths, ledger, format=format_name, progress=say, percent=percent)
     if as_json:
         _print_json(
             {
@@ -396,16 +396,22 @@ def sample(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Show what is going on while it goes on, on a terminal only."""
+def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[float], None] | None]]:
+    """Show what is going on, and how far it is, while it goes on; on a terminal only."""
     if not sys.stderr.isatty():
-        yield lambda stage: None
+        yield lambda stage: None, None
         return
     from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
-    with console.status("starting …") as status:
-        yield lambda stage: status.update(f"{stage} …")
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def say(stage: str) -> None:
+            bar.update(task, description=stage, total=None, completed=0)
+
+        yield say, lambda done: bar.update(task, total=100, completed=done)
 
 
 def _moment(option: str, text: str | None) -> datetime | None:

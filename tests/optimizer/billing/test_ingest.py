@@ -306,6 +306,16 @@ def test_ctrl_c_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
         assert fingerprint(path) == before
 
 
+def test_progress_is_told_and_never_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_cur(demo_scenario(days=60), tmp_path / "export")
+    stages: list[str] = []
+    shares: list[float] = []
+    ingest([str(tmp_path / "export")], tmp_path / "l.duckdb", progress=stages.append, percent=shares.append)
+    assert stages == ["looking for files", "reading 3 aws-cur files", "checking the sums", "writing"]
+    assert all(0 <= share <= 100 for share in shares)
+    assert capfd.readouterr() == ("", "")
+
+
 def _fail_inside(path: Path, error: Exception) -> None:
     with Ledger.open(path):
         raise error
