@@ -196,3 +196,27 @@ def test_the_focus_view_has_the_57_columns_and_no_other(cur_csv: CurCsv, tmp_pat
     ingest([str(cur_csv({}))], tmp_path / "l.duckdb")
     with Ledger.open(tmp_path / "l.duckdb") as ledger:
         assert ledger.arrow("SELECT * FROM focus").column_names == list(NAMES)
+
+
+def test_odd_but_legal_csv_is_read(cur_csv: CurCsv, tmp_path: Path, ledger_rows: Callable[..., Rows]) -> None:
+    path = cur_csv({"line_item_line_item_description": 'two\nlines, "quoted"'}, {})
+    text = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    path.write_bytes(text + b"\r\n\r\n")
+    assert ingest([str(path)], tmp_path / "l.duckdb").rejected == {}
+    rows = ledger_rows(tmp_path / "l.duckdb", "SELECT ChargeDescription FROM ledger ORDER BY x_SourceLine")
+    assert rows == [('two\r\nlines, "quoted"',), (None,)]
+
+
+def test_amounts_that_are_no_amounts_are_rejected(cur_csv: CurCsv, tmp_path: Path) -> None:
+    odd = ("1e40", "NaN", "-inf", "1,5", "0x10")
+    path = cur_csv({}, *({"line_item_unblended_cost": text} for text in odd))
+    report = ingest([str(path)], tmp_path / "l.duckdb")
+    assert report.rows == 1
+    assert report.rejected == {f"line_item_unblended_cost: not a number: {text}": 1 for text in odd}
+
+
+def test_a_header_without_rows_is_an_empty_bill(cur_csv: CurCsv, tmp_path: Path) -> None:
+    path = cur_csv({})
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    report = ingest([str(path)], tmp_path / "l.duckdb")
+    assert (report.rows, report.bills, report.rejected) == (0, (), {})
