@@ -511,3 +511,49 @@ def test_native_focus_exports_of_aws_have_maps(tmp_path: Path, ledger_rows: Call
         tmp_path / "l.duckdb", "SELECT DISTINCT Tags, SkuPriceDetails FROM ledger WHERE x_InstanceHours > 0"
     )
     assert found == [('{"app":"web"}', '{"InstanceType":"m5.large","x_a":"b"}')]
+
+
+@pytest.mark.parametrize(
+    ("export", "expected"),
+    [
+        (
+            "cur",
+            {("Credit", None): -50.0, ("Adjustment", "Correction"): -15.0, ("Tax", None): 89.26},
+        ),
+        (
+            # A rounding error of 0.004 and a trial credit per invoice month; credits of commitments are credits too.
+            "gcp-parquet",
+            {("Adjustment", "Correction"): -15.0, ("Adjustment", None): 0.008, ("Tax", None): 24.68},
+        ),
+        ("azure-ea", {("Purchase", "Correction"): -7.5, ("Adjustment", None): 0.008}),
+        ("azure-mca", {("Purchase", "Correction"): -7.5, ("Adjustment", None): 0.008}),
+    ],
+)
+def test_credits_refunds_and_taxes_are_what_was_planted(
+    export: str,
+    expected: dict[tuple[str, str | None], float],
+    tmp_path: Path,
+    ledger_rows: Callable[..., Rows],
+) -> None:
+    WRITERS[export](tmp_path / "export")
+    ingest([str(tmp_path / "export")], tmp_path / "l.duckdb")
+    rows = ledger_rows(
+        tmp_path / "l.duckdb",
+        "SELECT ChargeCategory, ChargeClass, sum(BilledCost)::DOUBLE FROM ledger GROUP BY 1, 2",
+    )
+    sums = {(category, kind): total for category, kind, total in rows}
+    assert {key: sums[key] for key in expected} == pytest.approx(expected)
+    if export == "gcp-parquet":
+        trial = ledger_rows(
+            tmp_path / "l.duckdb",
+            "SELECT count(*), sum(BilledCost)::DOUBLE, sum(EffectiveCost)::DOUBLE FROM ledger"
+            " WHERE ChargeCategory = 'Credit' AND ChargeDescription LIKE 'Trial%'",
+        )
+        assert trial == [(2, -50.0, 0.0)]
+        # The line that the credit is for is that much cheaper.
+        paid = ledger_rows(
+            tmp_path / "l.duckdb",
+            "SELECT sum(BilledCost)::DOUBLE, sum(EffectiveCost)::DOUBLE FROM ledger"
+            " WHERE ServiceName = 'Cloud Storage' AND ChargeCategory = 'Usage'",
+        )
+        assert paid == [(80.0, 30.0)]
