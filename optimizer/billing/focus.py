@@ -156,6 +156,5 @@ EXTRA_COLUMNS: dict[str, str] = {
 """
 
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
-BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
 LEDGER_SCHEMA: dict[str, str] = {column.name: column.ibis_type for column in COLUMNS} | EXTRA_COLUMNS
 """Every column of the `ledger` table in order, with its Ibis type."""

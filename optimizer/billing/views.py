@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from optimizer.billing.dimensions import TIMES, column_name, expression, spread_over_hours
 from simulator.errors import InputError
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from optimizer.billing.ledger import Ledger
 
-Cost = Literal["amortized", "unblended"]
 COST_COLUMNS: dict[str, str] = {"amortized": "EffectiveCost", "unblended": "BilledCost"}
 """`amortized` shares the price of commitments out over what used them; `unblended` is what is invoiced."""
 

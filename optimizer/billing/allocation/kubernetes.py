@@ -35,7 +35,6 @@ class Pod:
 
     Attributes:
         node: Node it ran on.
-        provider_id: The cloud's id of the node, if told.
         window: Begin and end, naive UTC.
         names: `namespace`, `pod`, `controller`.
         labels: Its labels.
@@ -44,7 +43,6 @@ class Pod:
     """
 
     node: str
-    provider_id: str
     window: tuple[datetime, datetime]
     names: dict[str, str]
     labels: dict[str, str]
@@ -163,7 +161,7 @@ def read_allocation(path: Path) -> list[Pod]:
 
 def _from_csv(row: dict[str, str]) -> dict[str, Any]:
     labels = {k.removeprefix("label:"): v for k, v in row.items() if k.startswith("label:") and v}
-    names = {k: row.get(k) for k in ("namespace", "pod", "node", "controller", "providerID")}
+    names = {k: row.get(k) for k in ("namespace", "pod", "node", "controller")}
     return row | {
         "properties": names | {"labels": labels},
         "window": {"start": row["start"], "end": row["end"]},
@@ -188,7 +186,6 @@ def _pod(path: Path, where: str, item: Any) -> Pod:
         raise InputError(f"{path}: {where}: a negative amount; accepted: 0 or more")
     return Pod(
         node=str(properties.get("node") or ""),
-        provider_id=str(properties.get("providerID") or ""),
         window=(start, end),
         names={k: str(properties.get(k) or "") for k in ("namespace", "pod", "controller")},
         labels={str(k): str(v) for k, v in (properties.get("labels") or {}).items()},

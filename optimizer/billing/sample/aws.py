@@ -98,7 +98,7 @@ def _month(
     rows = usage(scenario, hours)
     truth.count(rows.option)
     instance_table, costs, names = _instances(scenario, rows)
-    extras = _negations(scenario, rows) + _fees(scenario, rows, month, hours, truth)
+    extras = _negations(scenario, rows) + _fees(scenario, month, hours, truth)
     extras += _other_usage(scenario, hours)
     usage_total = costs["unblended"].sum() + sum(float(r["line_item_unblended_cost"]) for r in extras)
     extras += _month_end(scenario, month, round(float(usage_total) * scenario.tax_rate, 2))
@@ -161,7 +161,7 @@ def _instances(
         k: [] for k in ("type", "meter", "description", "term", "sp", "ri", "rate")
     }
     for w in planted:
-        arn = _arn(scenario, w.account, w.commitment, w.name)
+        arn = _arn(scenario, w.commitment, w.name)
         covered = "SavingsPlanCoveredUsage" if w.commitment == "savings-plan" else "DiscountedUsage"
         billed_rate = w.on_demand_price if w.commitment == "savings-plan" else 0.0
         per_pair["type"] += ["Usage", "Usage", covered]
@@ -257,8 +257,8 @@ def _names(scenario: Scenario, rows: Usage) -> tuple[pa.Array, pa.Array]:
     return pa.compute.binary_join_element_wise(resources, clock, "."), resources
 
 
-def _arn(scenario: Scenario, account: str, commitment: str, name: str) -> str:
-    del account  # commitments are bought by the payer and shared
+def _arn(scenario: Scenario, commitment: str, name: str) -> str:
+    # Commitments are bought by the payer and shared.
     if commitment == "savings-plan":
         return f"arn:aws:savingsplans::{scenario.billing_account}:savingsplan/{name}"
     return f"arn:aws:ec2:us-east-1:{scenario.billing_account}:reserved-instances/{name}"
@@ -302,7 +302,7 @@ def _negations(scenario: Scenario, rows: Usage) -> list[dict[str, Any]]:
                     line_item_usage_type=f"BoxUsage:{w.instance_type}",
                     line_item_usage_amount=float(count),
                     line_item_unblended_cost=-round(w.on_demand_price * int(count), 10),
-                    savings_plan_savings_plan_a_r_n=_arn(scenario, w.account, w.commitment, w.name),
+                    savings_plan_savings_plan_a_r_n=_arn(scenario, w.commitment, w.name),
                     product_region_code=w.region,
                     line_item_line_item_description="SavingsPlanNegation used by the commitment",
                 )
@@ -311,16 +311,15 @@ def _negations(scenario: Scenario, rows: Usage) -> list[dict[str, Any]]:
 
 
 def _fees(
-    scenario: Scenario, rows: Usage, month: datetime, hours: NDArray[np.int64], truth: Truth
+    scenario: Scenario, month: datetime, hours: NDArray[np.int64], truth: Truth
 ) -> list[dict[str, Any]]:
     """Return the fees of commitments; the unused part goes to the truth as amortised cost."""
-    del rows
     lines: list[dict[str, Any]] = []
     following = (month + timedelta(days=32)).replace(day=1)
     for w in scenario.workloads:
         if not w.bought:
             continue
-        arn = _arn(scenario, w.account, w.commitment, w.name)
+        arn = _arn(scenario, w.commitment, w.name)
         if w.commitment == "savings-plan":
             total = round(w.committed_price * w.bought, 10)
             for hour in hours:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.billing.sample.scenario import OPTIONS, Counts, Scenario
+from optimizer.billing.sample.scenario import OPTIONS
 
 
 @dataclass
@@ -42,12 +42,3 @@ class Truth:
 def money(values: NDArray[np.float64] | list[float] | float) -> Decimal:
     """Return the exact sum of amounts as they are written (shortest decimal text of each double)."""
     return sum((Decimal(repr(float(v))) for v in np.atleast_1d(values)), Decimal(0))
-
-
-def demand_by_app(scenario: Scenario) -> dict[tuple[str, str, str, str], Counts]:
-    """Return the planted demand per (app tag or "", account, region, instance type), shape (hours,) each."""
-    found: dict[tuple[str, str, str, str], Counts] = {}
-    for workload in scenario.workloads:
-        key = (workload.tags.get("app", ""), workload.account, workload.region, workload.instance_type)
-        found[key] = found.get(key, np.zeros(scenario.hours, dtype=np.int64)) + workload.demand
-    return found

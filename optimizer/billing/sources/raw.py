@@ -90,7 +90,7 @@ def open_raw(
         part, credit = _project(connection, scan, format, parquet[0].file.name)
         parts.append(part)
         credit_parts += credit
-    for number, one in enumerate(d for d in found if d.container != "parquet"):
+    for one in (d for d in found if d.container != "parquet"):
         if one.file.name.endswith(".gz") and not is_gzip_whole(one.file.path):
             raise InputError(f"{one.file.name}: damaged or truncated gzip data; download it again")
         if one.container == "csv":
@@ -98,7 +98,7 @@ def open_raw(
             malformed += [(one.file.name, line, text) for line, text in bad]
             scan = _csv_scan(one, [line for line, _ in bad])
         else:
-            scan = _json_scan(one, f"{view}_lines{number}")
+            scan = _json_scan(one)
         part, credit = _project(connection, scan, format, one.file.name)
         parts.append(part)
         credit_parts += credit
@@ -177,8 +177,7 @@ def _csv_scan(one: Detected, bad: Sequence[int]) -> str:
     )
 
 
-def _json_scan(one: Detected, view: str) -> str:
-    del view
+def _json_scan(one: Detected) -> str:
     if one.format != "gcp":
         raise InputError(
             f"{one.file.name}: {one.format} as JSON; accepted: parquet or CSV (JSON lines for gcp only)"
