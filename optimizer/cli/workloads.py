@@ -48,10 +48,10 @@ def derive(
     from rich.table import Table
 
     table = Table(title=f"{out}: {found.span.hours} hours from {found.span.start:%Y-%m-%d %H:%M} UTC")
-    table.add_column("workload", overflow="fold")
-    table.add_column("type", overflow="fold")
+    table.add_column("workload", no_wrap=True)
+    table.add_column("type", no_wrap=True)
     table.add_column("kind")
-    for name in ("mean / peak", "on-d/spot/comm %", "a month", "gaps"):
+    for name in ("mean / peak", "od/spot/cud %", "a month", "gaps"):
         table.add_column(name, justify="right")
     for w in found.workloads:
         facts, mix = w.demand_facts, w.purchase_mix
