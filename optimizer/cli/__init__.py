@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-COMMANDS: tuple[str, ...] = ("market", "ledger", "workloads", "tags", "train", "evaluate", "promote")
+COMMANDS: tuple[str, ...] = ("demo", "market", "ledger", "workloads", "tags", "train", "evaluate", "promote")
 """Modules of this package with an `app` (a `typer.Typer`), in the order of the help page.
 
 An `app` with one callback-less command named like its module becomes a plain command.

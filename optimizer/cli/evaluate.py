@@ -95,7 +95,7 @@ def evaluate(
         typer.echo(json.dumps(summary, indent=2))
         return
     console = Console()
-    console.print(_table(summary))
+    console.print(summary_table(summary))
     console.print(
         f"{summary['episodes']} windows of {', '.join(str(path) for path in market)}; "
         f"{work_hours:g} h of work due in {deadline_hours:g} h, "
@@ -113,20 +113,20 @@ def _write(path: Path, text: str) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def _table(summary: dict[str, Any]) -> Table:
+def summary_table(summary: dict[str, Any]) -> Table:
+    """The summary of `training.evaluation.Evaluation` as a table of at most 80 columns."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for heading in ("policy", "USD", "95 %", "IQM", "of on-demand", "gap closed", "missed"):
+    for heading in ("policy", "USD", "95 %", "of on-demand", "gap closed", "missed"):
         table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for label, row in summary["policies"].items():
         cost, gap = row["cost_usd"], row["gap_closed"]
         table.add_row(
             label,
             f"{cost['mean']:.2f}",
-            f"{cost['ci95'][0]:.2f}-{cost['ci95'][1]:.2f}",
-            f"{cost['iqm']:.2f}",
+            f"{cost['ci95'][0]:.1f}-{cost['ci95'][1]:.1f}",
             f"{row['relative_to_on_demand']:.1%}",
             "-" if gap is None else f"{gap:.1%}",
             str(row["missed_deadlines"]),
@@ -137,8 +137,7 @@ def _table(summary: dict[str, Any]) -> Table:
     table.add_row(
         "clairvoyant optimum",
         f"{cost['mean']:.2f}",
-        f"{cost['ci95'][0]:.2f}-{cost['ci95'][1]:.2f}",
-        f"{cost['iqm']:.2f}",
+        f"{cost['ci95'][0]:.1f}-{cost['ci95'][1]:.1f}",
         f"{optimum['relative_to_on_demand']:.1%}",
         "100.0%",
         "0",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sb3_contrib import MaskablePPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from envs.guided_vec_env import GuidedVecEnv
@@ -61,8 +62,35 @@ class Recipe:
     typical_share: float = 0.4
 
 
-def train_member(markets: Sequence[Market], model: SemiMarkovModel, recipe: Recipe, seed: int) -> Member:
+class _Watched(BaseCallback):
+    """Tells somebody how many steps are done."""
+
+    def __init__(self, watch: Callable[[int], None]) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self.watch(self.num_timesteps)
+
+
+def train_member(
+    markets: Sequence[Market],
+    model: SemiMarkovModel,
+    recipe: Recipe,
+    seed: int,
+    watch: Callable[[int], None] = lambda steps: None,
+) -> Member:
     """Train one network; the same arguments give the same weights on the same machine.
+
+    Args:
+        markets: Training markets.
+        model: The planner's.
+        recipe: Hyper-parameters.
+        seed: Of weights, updates, episodes and synthetic series.
+        watch: Told the steps done, after every rollout.
 
     Returns:
         The averaged correction network, named as in a bundle.
@@ -92,7 +120,7 @@ def train_member(markets: Sequence[Market], model: SemiMarkovModel, recipe: Reci
     )
     agent.set_logger(Logger(None, []))
     average = WeightAverage()
-    agent.learn(recipe.steps, callback=average)
+    agent.learn(recipe.steps, callback=[average, _Watched(watch)])
     return correction_arrays(average.average or agent.policy.state_dict())
 
 
