@@ -9,7 +9,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := simulator policies envs training optimizer tests benchmarks $(wildcard examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow-tests spark-tests focus-validator-tests lint bench champion clean
+.PHONY: help demo test slow-tests spark-tests focus-validator-tests browser-tests lint bench champion clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ focus-validator-tests: $(STAMP)  ## the official FOCUS validator on ledgers; mak
 	.venv-focus/bin/python -m pip install --disable-pip-version-check -q --ignore-requires-python \
 		'focus-validator==2.2.1' 'pyarrow<22'
 	$(TEST) -m focus_validator tests/optimizer/billing/test_focus_validator.py $(PYTEST_ARGS)
+
+browser-tests: $(STAMP)  ## pages in headless Chromium (Debian: apt-get install chromium)
+	$(TEST) -m browser $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .

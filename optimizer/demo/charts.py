@@ -26,7 +26,8 @@ def _laid_out(figure: go.Figure, *, height: int, **layout: object) -> go.Figure:
         **layout,
     )
     figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True, ticklabelstandoff=6)
+    figure.update_xaxes(title_font={"size": 12})
     return figure
 
 
@@ -84,7 +85,7 @@ def mean_costs(result: Result) -> go.Figure:
                 "color": INK,
                 "thickness": 1.4,
             },
-            marker={"color": ACCENT},
+            marker={"color": ACCENT, "line": {"width": 0}},
             text=[f"{mean:.1f}" for mean in means],
             textposition="inside",
             insidetextanchor="start",
@@ -117,16 +118,17 @@ def gaps(result: Result) -> go.Figure:
             orientation="h",
             y=[label for label, _ in rows],
             x=[100 * gap for _, gap in rows],
-            marker={"color": [SPOT if gap >= 0 else ON_DEMAND for _, gap in rows]},
+            marker={
+                "color": [SPOT if gap >= 0 else ON_DEMAND for _, gap in rows],
+                "line": {"width": 0},
+            },
             text=[f"{100 * gap:.0f} %" for _, gap in rows],
             textposition="auto",
             hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
         )
     )
     lowest = min([0.0, *(100 * gap for _, gap in rows)])
-    figure.update_xaxes(
-        title="share of the way from Uniform Progress to the optimum, %", range=[max(lowest * 1.1, -150), 105]
-    )
+    figure.update_xaxes(title="% of the way from Uniform Progress", range=[max(lowest * 1.1, -150), 105])
     return _laid_out(figure, height=70 + 36 * len(rows), showlegend=False)
 
 
