@@ -123,7 +123,16 @@ def build(
         seed=_seed(seed),
     )
     with _progress("reading", len(files)) as advance:
-        market = build_market(files, options, format_name=format_name, on_file=lambda _: advance())
+        warnings: list[str] = []
+        market = build_market(
+            files,
+            options,
+            format_name=format_name,
+            on_file=lambda _: advance(),
+            on_warning=warnings.append,
+        )
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
     _finish(market, out, as_json)
 
 

@@ -33,6 +33,7 @@ def build_market(
     *,
     format_name: str | None = None,
     on_file: Callable[[Path], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> Market:
     """Build a market from trace and price files.
 
@@ -45,6 +46,7 @@ def build_market(
         options: How.
         format_name: Format of all files; None finds it out for each.
         on_file: Called after each file, for progress.
+        on_warning: Called with what is cut from each trace that is longer than the shortest.
 
     Returns:
         The market; pools of traces in the order of their files, then pools of histories by name.
@@ -77,6 +79,9 @@ def build_market(
     if options.drop_incomplete:
         offers = complete(offers, options)
     clock = _clock(offers, options)
+    if on_warning:
+        for cut in _cuts(offers, clock):
+            on_warning(cut)
     if clock.ticks * len(offers) > HIGHEST_CELLS:
         raise InputError(
             f"{len(offers)} pools x {clock.ticks} ticks are more than {HIGHEST_CELLS:,}; accepted: "
@@ -180,6 +185,25 @@ def _hazard(pool: Pool, bands: InterruptionBands, tick_seconds: int) -> float:
     return hazard_per_tick(band, tick_seconds)
 
 
+def _seconds(trace: CapacityTrace) -> Fraction:
+    return trace.gap_seconds * int(trace.capacity.size)
+
+
+def _cuts(offers: list[Offer], clock: Clock) -> list[str]:
+    """What the common span leaves out of each trace that is longer than the shortest."""
+    traces = [offer.trace for offer in offers if offer.trace]
+    if not traces:
+        return []
+    least = min(_seconds(trace) for trace in traces)
+    kept = clock.ticks * clock.tick_seconds
+    return [
+        f"{trace.file}: {kept / 3600:.2f} h of {float(_seconds(trace)) / 3600:.2f} h used; "
+        "the rest lies outside the span of the market"
+        for trace in traces
+        if _seconds(trace) > least
+    ]
+
+
 def _source(offers: list[Offer], clock: Clock, options: BuildOptions) -> str:
     traces = [offer.trace for offer in offers if offer.trace]
     parts = []
@@ -188,8 +212,8 @@ def _source(offers: list[Offer], clock: Clock, options: BuildOptions) -> str:
         parts.append(f"{len(traces)} availability traces from {some(set(folders))}")
         if clock.start_ms == 0 and any(trace.start is None for trace in traces):
             parts.append("times unknown, counted from 1970-01-01")
-        shortest = min(traces, key=lambda trace: trace.capacity.size * trace.gap_seconds)
-        if any(trace.capacity.size > shortest.capacity.size for trace in traces):
+        shortest = min(traces, key=_seconds)
+        if any(_seconds(trace) > _seconds(shortest) for trace in traces):
             parts.append(f"cut to the span they share ({Path(shortest.file).name} ends first)")
         if options.unit_capacity == UNLIMITED_CAPACITY:
             parts.append("capacity read as none or unlimited")

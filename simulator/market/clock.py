@@ -108,10 +108,10 @@ def common_clock(
 
 
 def refuse_unequal_traces(traces: Sequence[CapacityTrace]) -> None:
-    """Check that all traces have one sample gap and start, and undated ones one length.
+    """Check that all traces have one start, and undated ones one sample gap and length.
 
-    Where the date of the first sample is known, a shorter trace just ends earlier and all are cut to the
-    shortest. Without dates nobody can tell which end of it is missing.
+    Where the date of the first sample is known, traces are resampled to the tick, a shorter one just ends
+    earlier, and all are cut to the shortest. Without dates nobody can tell which end of it is missing.
 
     Raises:
         InputError: Two differ; the message names them and says how to build from them all the same.
@@ -124,7 +124,7 @@ def refuse_unequal_traces(traces: Sequence[CapacityTrace]) -> None:
             ("starts", f"its first sample at {first.start}", f"its first sample at {trace.start}"),
         ):
             dated = first.start is not None and first.start == trace.start
-            if one != other and not (dated and what == "lengths"):
+            if one != other and not (dated and what != "starts"):
                 raise InputError(
                     f"zones with different {what}: {first.file} has {one}, {trace.file} has {other}; "
                     "accepted: traces of one gap, length and start, or --common-span to cut them to one span"

@@ -154,9 +154,17 @@ def test_unequal_zones_are_refused_unless_asked(tmp_path: Path, other: dict[str,
 
 def test_traces_that_begin_together_are_cut_to_the_shortest(folder: Path) -> None:
     paths = [trace(folder), trace(folder, "us-east-1b_v100_1", data=[1, 2])]
-    market = build_market(paths, BuildOptions(tick_seconds=300, **PRICED))
+    warnings: list[str] = []
+    market = build_market(paths, BuildOptions(tick_seconds=300, **PRICED), on_warning=warnings.append)
     assert market.ticks == 2
     assert "1b_v100_1.json ends first" in market.source
+    assert len(warnings) == 1
+    assert "1a_v100_1.json: 0.17 h of" in warnings[0]
+
+
+def test_dated_traces_of_different_gap_are_resampled(folder: Path) -> None:
+    paths = [trace(folder), trace(folder, "us-east-1b_v100_1", gap=200)]
+    assert build_market(paths, BuildOptions(tick_seconds=300, **PRICED)).ticks == 4
 
 
 def test_traces_of_different_days_are_refused(folder: Path, tmp_path: Path) -> None:
