@@ -119,12 +119,13 @@ def summary_table(summary: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for heading in ("policy", "USD", "95 %", "of on-demand", "gap closed", "missed"):
-        table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
+    table.add_column("policy", max_width=26, no_wrap=True, overflow="ellipsis")
+    for heading in ("USD", "95 %", "of on-demand", "gap closed", "late"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for label, row in summary["policies"].items():
         cost, gap = row["cost_usd"], row["gap_closed"]
         table.add_row(
-            label,
+            Path(label).name,
             f"{cost['mean']:.2f}",
             f"{cost['ci95'][0]:.1f}-{cost['ci95'][1]:.1f}",
             f"{row['relative_to_on_demand']:.1%}",
