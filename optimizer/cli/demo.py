@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
@@ -78,5 +79,7 @@ def demo(
 def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):  # now, rather than after minutes of training
+            pass
     except OSError as error:
         raise InputError(f"--out {path}: not a folder that can be written ({error.strerror})") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
+import secrets
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from optimizer.demo.run import (
     Result,
 )
 from simulator.errors import InputError
+from simulator.market import Market
 
 HEADINGS = (
     "policy",
@@ -75,13 +76,15 @@ def write_page(text: str, path: Path) -> None:
         InputError: It cannot be written.
     """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with temporary.open("x", encoding="utf-8") as file:
                 file.write(text)
-            Path(temporary).replace(path)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
@@ -109,11 +112,15 @@ def summary_in_words(demo: Demo) -> str:
             if any(_mean(r, other) < _mean(r, TRAINED_LABEL) for r in demo.results)
         ]
         sentences.append(
-            f"After its minute of training it does not beat {' and '.join(behind)} in both jobs."
+            f"The policy trained here costs more than {_listed(behind)} in at least one of the two jobs."
             if behind
             else "The policy trained here was the cheapest of all in both jobs."
         )
     return " ".join(sentences)
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _mean(result: Result, label: str) -> float:
@@ -220,10 +227,16 @@ def _provenance(demo: Demo) -> list[tuple[str, str]]:
         (f"market {TRAINING_MARKET}", demo.training_market.source),
         (f"market {JUDGING_MARKET}", demo.judging_market.source),
         ("windows", "side by side, two ticks between them, every pool alone"),
-        ("prices", "spot 0.9731, on-demand 3.06 USD per hour (p3.2xlarge, 2023)"),
+        ("prices", _prices(demo.judging_market)),
         ("versions", ", ".join(found)),
         ("machine", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
     ]
+
+
+def _prices(market: Market) -> str:
+    spot = " to ".join(f"{price:g}" for price in sorted({market.spot_price.min(), market.spot_price.max()}))
+    on_demand = " to ".join(f"{price:g}" for price in sorted({*market.on_demand_price.flat}))
+    return f"spot {spot}, on-demand {on_demand} USD per hour"
 
 
 def _html(figure: go.Figure) -> str:

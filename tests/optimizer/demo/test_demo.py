@@ -91,7 +91,7 @@ def test_words_are_honest(demo: Demo) -> None:
         )
     ]
     if better:
-        assert "does not beat" in words
+        assert "costs more than" in words
         assert all(label in words for label in better)
     else:
         assert "cheapest of all" in words
@@ -110,6 +110,21 @@ def test_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
         write_page("new", path)
     assert path.read_text() == "old"
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_others_may_read_the_page(tmp_path: Path) -> None:
+    write_page("page", tmp_path / "report.html")
+    (tmp_path / "plain").write_text("page")
+    assert (tmp_path / "report.html").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_same_seed_same_figures(tmp_path: Path) -> None:
+    first, second = (
+        run_demo(tmp_path / name, seed=3, steps=65_536, watch=lambda text, share: None) for name in "ab"
+    )
+    for one, two in zip(first.results, second.results, strict=True):
+        assert one.summary == two.summary
+        assert one.timeline.cost_usd == two.timeline.cost_usd
 
 
 def spotwise(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -134,6 +149,32 @@ def test_command_without_training_writes_the_report_and_fits_the_screen(tmp_path
     assert list(printed["jobs"]) == [scenario.title for scenario in SCENARIOS]
     mean = printed["jobs"][SCENARIOS[0].title]["policies"]["planner"]["cost_usd"]["mean"]
     assert f"{mean:.2f}" in done.stdout
+
+
+def test_without_torch_everything_but_the_training_is_shown(tmp_path: Path) -> None:
+    hidden = "import sys; sys.modules['torch'] = None; from optimizer.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", hidden, "demo", "--out", "report", "--no-progress"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pip install" in done.stdout
+    assert "'spotwise[train]'" in done.stdout
+    assert "clairvoyant optimum" in done.stdout
+    assert "spotwise[train]" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_out_that_cannot_be_written_is_said_before_the_training(tmp_path: Path) -> None:
+    if not Path("/proc/self").is_dir():
+        pytest.skip("no folder here that even root cannot write to")
+    done = spotwise("demo", "--out", "/proc/self", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "not a folder that can be written" in done.stderr
+    assert "training" not in done.stderr
 
 
 def test_out_that_is_a_file_is_bad_input(tmp_path: Path) -> None:
