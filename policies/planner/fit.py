@@ -19,7 +19,7 @@ TICK_SECONDS = 600
 TYPES = 4
 CHUNK_TICKS = 840
 AGE_EDGES = (1, 2, 3, 4, 6, 9, 14, 20, 30, 45, 70, 110)
-"""Chosen by leaving out pairs of the six 2023 training zones: see docs/policies.md."""
+"""Chosen by leaving out pairs of the six 2023 training zones: `python -m training.champion.model_choice`."""
 SHIPPED = Path(__file__).with_name("v100_2023.json")
 
 
@@ -30,7 +30,7 @@ def fit_planner_model(markets: Sequence[Market], source: str = "") -> SemiMarkov
         InputError: A market has a longer tick.
     """
     return fit_semi_markov(
-        [series for market in markets for series in _availability(market)],
+        [series for market in markets for series in availability_series(market)],
         types=TYPES,
         chunk_ticks=CHUNK_TICKS,
         age_edges=AGE_EDGES,
@@ -39,7 +39,12 @@ def fit_planner_model(markets: Sequence[Market], source: str = "") -> SemiMarkov
     )
 
 
-def _availability(market: Market) -> list[NDArray[np.bool_]]:
+def availability_series(market: Market) -> list[NDArray[np.bool_]]:
+    """Whether each pool of a market has spot, at ticks of ten minutes.
+
+    Raises:
+        InputError: The market has a longer tick.
+    """
     if market.tick_seconds > TICK_SECONDS:
         raise InputError(
             f"market with a tick of {market.tick_seconds} s; accepted: {TICK_SECONDS} or less, "

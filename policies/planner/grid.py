@@ -8,7 +8,7 @@ from simulator.deadline.observation import FloatArray, IntArray
 
 COARSE_MINUTES = 10.0
 """Steps beyond the fine part grow from this, or from the tick if that is longer."""
-FINE_POINTS = 60
+FINE_POINTS = 44
 """At most about this many entries in the fine part near the shield's limits."""
 LEAST_STEP_MINUTES = 0.5
 """Slack is not told apart any finer."""
@@ -49,12 +49,12 @@ def slack_grid(tick_minutes: float, overhead_minutes: float, most_minutes: float
 def time_levels(ticks: int) -> IntArray:
     """Entries along time left, ticks, increasing from 0 to at least `ticks`; every tick near the deadline.
 
-    Steps grow with the time left: to a 32nd of it, beyond 448 ticks (three days of ten minutes) to a sixth,
-    beyond 4480 to a third. The cost-to-go at a given slack is nearly linear in it. Which entries there are
+    Steps grow with the time left: to a 32nd of it, beyond 448 ticks (three days of ten minutes) to a fifth,
+    beyond 4480 to a half. The cost-to-go at a given slack is nearly linear in it. Which entries there are
     does not depend on `ticks`.
     """
     levels = [0]
     while levels[-1] < ticks:
-        part = 32 if levels[-1] < 448 else 6 if levels[-1] < 4480 else 3
+        part = 32 if levels[-1] < 448 else 5 if levels[-1] < 4480 else 2
         levels.append(levels[-1] + max(1, levels[-1] // part))
     return np.array(levels, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The shipped deadline champion: it loads by name, carries its model card, and holds on the validation protocol."""
+"""The shipped deadline champion: loads by name, carries its model card, holds on the validation protocol."""
 
 from pathlib import Path
 

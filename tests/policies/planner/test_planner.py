@@ -195,14 +195,15 @@ def test_slack_grid_reaches_far_enough_in_few_increasing_steps(
 
 
 @pytest.mark.parametrize(
-    ("tick_seconds", "hours", "overhead"), [(600, 72, 3), (600, 720, 60), (60, 720, 3), (3600, 720, 30)]
+    ("tick_seconds", "hours", "overhead"),
+    [(600, 72, 3), (600, 720, 60), (60, 720, 3), (60, 720, 60), (3600, 720, 60)],
 )
 def test_a_configuration_takes_at_most_twenty_megabytes(
     planner: SemiMarkovPlanner, tick_seconds: int, hours: int, overhead: int
 ) -> None:
     types, _, buckets = planner.model.hazard.shape
     levels = time_levels(hours * 3600 // tick_seconds)
-    grid = slack_grid(tick_seconds / 60, overhead, hours * 60 / 2)
+    grid = slack_grid(tick_seconds / 60, overhead, hours * 60)
     assert len(levels) * types * len(grid) * 5 * buckets * 4 <= 20_000_000
 
 
@@ -228,7 +229,7 @@ def test_shipped_model_is_the_fit_to_the_training_zones(shared_data: Path) -> No
 
 
 def test_validation_protocol(shared_data: Path, shared_reference: Path, planner: SemiMarkovPlanner) -> None:
-    """Measured with `spotwise evaluate`: 0.893, 0.638, 0.894 and 0.722 of the gap closed."""
+    """Measured with `spotwise evaluate`: 0.896, 0.630, 0.898 and 0.725 of the gap closed."""
     market = real_market(shared_data, ("us-west-2a", "us-east-1d", "us-east-2b"), 600)
     rows = (shared_reference / "deadline_validation.csv").read_text().splitlines()
     lines = [dict(zip(rows[0].split(","), row.split(","), strict=True)) for row in rows[1:]]
