@@ -1,9 +1,9 @@
 """Leave-pairs-out comparison of planner models: `python -m training.champion.model_choice MARKET`.
 
 The market holds the six training zones at their trace's own tick. For each model, three pairs of zones are
-left out in turn, the model is fitted to the other four, and the planner is replayed on the pair: windows every 61
-ticks, 48 h of work, four settings of deadline and overhead. Printed is the mean cost above the clairvoyant
-optimum, in per cent.
+left out in turn, the model is fitted to the other four, and the planner is replayed on the pair: windows
+every 61 ticks, 48 h of work, four settings of deadline and overhead. Printed is the mean cost above the
+clairvoyant optimum, in per cent.
 """
 
 from __future__ import annotations
