@@ -124,6 +124,7 @@ def gaps(result: Result) -> go.Figure:
             },
             text=[f"{100 * gap:.0f} %" for _, gap in rows],
             textposition="auto",
+            insidetextfont={"color": "white"},
             hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
         )
     )
@@ -147,7 +148,7 @@ def distributions(result: Result) -> go.Figure:
                 boxpoints="all",
                 jitter=0.5,
                 pointpos=0,
-                marker={"size": 3, "opacity": 0.45, "color": ACCENT},
+                marker={"size": 3, "opacity": 0.7, "color": ACCENT},
                 line={"width": 1.3, "color": ACCENT},
                 fillcolor="rgba(69,123,157,0.15)",
                 hoverinfo="x+name",
@@ -161,7 +162,7 @@ def distributions(result: Result) -> go.Figure:
             boxpoints="all",
             jitter=0.5,
             pointpos=0,
-            marker={"size": 3, "opacity": 0.45, "color": SPOT},
+            marker={"size": 3, "opacity": 0.7, "color": SPOT},
             line={"width": 1.3, "color": SPOT},
             fillcolor="rgba(42,157,143,0.15)",
             hoverinfo="x+name",
