@@ -1,4 +1,4 @@
-"""Kernel steps per second by batch size, and the clairvoyant optimum of a 70 h window; one thread."""
+"""Kernel steps per second by batch size, the optimum of a 70 h window, and service ticks; one thread."""
 
 import statistics
 import time
@@ -8,7 +8,8 @@ import numpy as np
 from simulator.deadline import DeadlineBatch, DeadlineJob, MarketStack
 from simulator.deadline.optimum import clairvoyant_optimum
 from simulator.deadline.replay import Windows
-from simulator.market import sample_market
+from simulator.market import Market, Pool, sample_market
+from simulator.service import Service, ServiceBatch
 
 SECONDS = 1.0
 
@@ -20,6 +21,7 @@ def run() -> dict[str, object]:
         f"kernel_steps_per_second_{size}": round(_steps_per_second(stack, size))
         for size in (1, 64, 1024, 4096)
     }
+    figures["service_ticks_per_second_1024_9_pools"] = round(_service_ticks_per_second())
     for overhead_minutes in (3, 12):
         job = DeadlineJob(48 * 3600, 70 * 3600, overhead_minutes * 60)
         windows = Windows.each_pool(market, job, 422)
@@ -62,3 +64,25 @@ def _steps_per_second(stack: MarketStack, size: int) -> float:
         steps += size
         ticks += 1
     return steps / (time.perf_counter() - began)
+
+
+def _service_ticks_per_second() -> float:
+    rng = np.random.default_rng(0)
+    ticks, pools = 2880, 9
+    market = Market.build(
+        [Pool("synthetic", "r", f"z{p}", "t") for p in range(pools)],
+        tick_seconds=30,
+        start=sample_market().start,
+        spot_price=1.0,
+        spot_capacity=rng.integers(0, 5, (pools, ticks)),
+        on_demand_price=3.0,
+    )
+    service = Service.of(3, ticks=ticks - 1000, tick_seconds=30, cold_start_seconds=120)
+    batch = ServiceBatch(MarketStack.of([market]), service, 0, rng.integers(0, 1000, 1024))
+    asked = rng.integers(0, 3, (64, 1024, pools + 1))
+    batch.step(asked[0])
+    steps, began = 0, time.perf_counter()
+    while time.perf_counter() - began < SECONDS and not batch.done.any():
+        batch.step(asked[steps % 64])
+        steps += 1
+    return 1024 * steps / (time.perf_counter() - began)

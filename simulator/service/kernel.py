@@ -1,0 +1,82 @@
+"""The exact dynamics of services, compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from simulator.deadline.kernel import B1, F8, I4, I8
+
+
+@njit(cache=True, nogil=True)
+def advance(
+    hours: float,
+    capacity: NDArray[np.int32],  # (M, P, T)
+    spot_price: F8,  # (M, P, T)
+    on_demand_price: F8,  # (M, T)
+    market: I8,
+    start: I8,
+    ticks: I8,
+    demand: NDArray[np.int64],  # (N, longest)
+    cold_start: I8,
+    committed: I8,
+    asked: NDArray[np.int64],  # (N, P + 1): pools, then on-demand
+    tick: I8,
+    held: NDArray[np.int64],  # (N, P + 1, R): holdings of the last R ticks, a ring
+    ready: I8,
+    cost: F8,
+    counts: I4,  # (N, 5): launches, interruptions, failed launches, available ticks, counted ticks
+    served: F8,
+    wanted: F8,
+    done: B1,
+    tick_cost: F8,
+) -> None:
+    """Grant, bill and count one tick of every episode that is not done. Arrays without a shape are (N,).
+
+    Granted spot = min(asked, capacity); on-demand is granted. What was held for `cold_start` full ticks is
+    ready; when a pool shrinks, its youngest instances go first. The first `cold_start` ticks are
+    neither billed nor counted. Committed on-demand instances cost nothing more.
+    """
+    ring = held.shape[2]
+    pools = held.shape[1] - 1
+    for i in range(tick.shape[0]):
+        tick_cost[i] = 0.0
+        if done[i]:
+            continue
+        m, t = market[i], start[i] + tick[i]
+        now, before = tick[i] % ring, (tick[i] - 1) % ring
+        counted = tick[i] >= cold_start[i]
+        total = 0
+        for p in range(pools + 1):
+            want = max(asked[i, p], 0)
+            grant = want
+            had = held[i, p, before] if tick[i] > 0 else 0
+            if p < pools:
+                grant = min(want, capacity[m, p, t])
+                if grant < had and grant < want:
+                    counts[i, 1] += min(had, want) - grant
+                if want > had and grant < want:
+                    counts[i, 2] += want - max(grant, had)
+            held[i, p, now] = grant
+            counts[i, 0] += max(grant - had, 0)
+            if counted:
+                if p < pools:
+                    tick_cost[i] += grant * spot_price[m, p, t] * hours
+                else:
+                    tick_cost[i] += max(grant - committed[i], 0) * on_demand_price[m, t] * hours
+            if counted:
+                least = grant
+                for k in range(1, cold_start[i] + 1):
+                    least = min(least, held[i, p, (tick[i] - k) % ring])
+                total += least
+        ready[i] = total
+        if counted:
+            need = demand[i, tick[i]]
+            counts[i, 4] += 1
+            counts[i, 3] += 1 if total >= need else 0
+            served[i] += min(total, need)
+            wanted[i] += need
+            cost[i] += tick_cost[i]
+        tick[i] += 1
+        done[i] = tick[i] >= ticks[i]
