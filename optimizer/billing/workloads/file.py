@@ -15,6 +15,7 @@ from simulator.errors import InputError
 
 if TYPE_CHECKING:
     from simulator.deadline.job import DeadlineJob
+    from simulator.service import Service
 
 _SERIES = ("on_demand", "spot", "committed")
 
@@ -146,6 +147,34 @@ class Workload(_Strict):
         hours = tick_seconds // 3600
         padded = np.concatenate([whole, np.repeat(whole[-1:], -whole.size % hours)])
         return np.asarray(padded.reshape(-1, hours).max(axis=1), dtype=np.int64)
+
+    def service_workload(self, tick_seconds: int) -> Service:
+        """Return the service that the simulator runs.
+
+        Committed are the instances that a commitment covered in every hour that the export has.
+
+        Args:
+            tick_seconds: Length of a tick; see `demand_per_tick`.
+
+        Raises:
+            InputError: It is not a service, its terms cannot be kept, or the tick does not fit.
+        """
+        from simulator.service import Service
+
+        if self.service is None:
+            raise InputError(f"workload {self.name}: kind {self.kind}; accepted here: service")
+        demand = self.demand_per_tick(tick_seconds)
+        always = np.floor(self.placed[~self.missing, 2].min() + 1e-9)
+        try:
+            return Service.of(
+                demand,
+                tick_seconds=tick_seconds,
+                availability_target=self.service.availability_target,
+                cold_start_seconds=self.service.cold_start_minutes * 60,
+                committed=max(int(always), 0),
+            )
+        except InputError as error:
+            raise InputError(f"workload {self.name}: {error}") from error
 
     def deadline_job(self) -> DeadlineJob:
         """Return the job that the simulator runs.

@@ -115,6 +115,30 @@ def test_a_nightly_job_is_guessed_with_evidence_and_loads_into_the_simulator(tmp
         found.find("nothing")
 
 
+def test_a_service_loads_into_the_simulator_with_its_planted_demand(tmp_path: Path) -> None:
+    scenario = demo_scenario(days=9)
+    write_cur(scenario, tmp_path / "export")
+    ingest([str(tmp_path / "export")], tmp_path / "l.duckdb")
+    write_workloads(derive(tmp_path / "l.duckdb"), tmp_path / "w.yaml")
+    found = load_workloads(tmp_path / "w.yaml")
+    workload = found.find("search-api")
+    planted = next(w for w in scenario.workloads if w.name == "search-api")
+    service = workload.service_workload(600)
+    known = ~workload.missing  # hours that the export lacks take the demand before them
+    by_hour = service.demand.reshape(-1, 6)
+    assert known.sum() == len(known) - 3
+    assert (by_hour == by_hour[:, :1]).all()
+    assert np.array_equal(by_hour[known, 0], planted.demand[known])
+    assert workload.service is not None
+    assert service.availability_target == workload.service.availability_target
+    assert service.cold_start_ticks == np.ceil(workload.service.cold_start_minutes / 10)
+    assert 0 <= service.committed <= service.demand.min()
+    with pytest.raises(InputError, match="kind deadline-job; accepted here: service"):
+        found.find("nightly-etl").service_workload(600)
+    with pytest.raises(InputError, match="accepted: a divisor or a multiple of 3600"):
+        workload.service_workload(7000)
+
+
 def test_rows_of_many_hours_are_spread_and_flagged(cur_csv: CurCsv, tmp_path: Path) -> None:
     path = cur_csv(
         {"line_item_usage_end_date": "2024-03-06T05:00:00.000Z", "line_item_usage_amount": "19"},
