@@ -24,6 +24,10 @@ Float32Array = NDArray[np.float32]
 Source = Market | EpisodeMarkets | str | Path
 
 
+class RenderModeError(InputError, TypeError):
+    """Nothing is drawn. A `TypeError` too: stable-baselines3 takes that as "make it without"."""
+
+
 class DeadlineEnv(gym.Env[Float32Array, np.int64]):
     """Finish a fixed amount of work by a deadline, on spot or on-demand capacity, as cheaply as possible.
 
@@ -95,9 +99,12 @@ ln1(slack / (d + g)) / 2 |
 
         Raises:
             InputError: The market cannot be read, or a job does not fit it.
+            RenderModeError: A render mode is asked for.
         """
         if render_mode is not None:
-            raise InputError(f"render mode {render_mode}; this environment draws nothing, accepted: None")
+            raise RenderModeError(
+                f"render mode {render_mode}; this environment draws nothing, accepted: None"
+            )
         self.render_mode = None
         self.markets = _episode_markets(market)
         self.jobs: JobSampler = jobs or JobDistribution()

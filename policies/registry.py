@@ -37,7 +37,10 @@ def load_policy(name_or_path: str | Path, kind: Kind = "deadline") -> Shielded:
         raise InputError(
             f"no {kind} policy {str(name_or_path)!r}; accepted: {names}, or the path of a .policy file"
         )
-    return Shielded(policy_of(read_bundle(path, kind), str(path)))
+    try:
+        return Shielded(policy_of(read_bundle(path, kind), str(path)))
+    except InputError as error:
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 def policy_names(kind: Kind = "deadline") -> tuple[str, ...]:

@@ -7,7 +7,8 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 HIGHEST_PARAMETER = 500
 """MLflow refuses longer parameter values."""
+
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+"""Environment of MLflow where the user set nothing: no telemetry, and a dead server is told in seconds."""
+BUNDLE_FOLDER = "policy"
+"""Where the bundle lies among the artefacts of a run."""
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -43,6 +54,10 @@ class Tracker(Protocol):
     def end(self, status: Status) -> None:
         """End the run."""
         ...
+
+
+class TrackingError(SpotwiseError):
+    """The tracking store cannot be used; what was trained so far is in the checkpoint."""
 
 
 class NoTracker:
@@ -83,19 +98,18 @@ class MLflowTracker:
         """Begin a run, or go on with `run` if the server knows it; returns the run's id.
 
         Raises:
-            SpotwiseError: The tracking server cannot be reached or used.
+            TrackingError: The tracking server cannot be reached or used.
         """
-        for variable in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
-            os.environ.setdefault(variable, "true")
+        for variable, value in SETTINGS.items():
+            os.environ.setdefault(variable, value)
+        self._check_database()
         from mlflow.entities import Param, RunTag
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
-        for name in (
-            "mlflow",
-            "alembic",
-        ):  # importing MLflow sets their levels; creating a database is chatty
-            logging.getLogger(name).setLevel(logging.WARNING)
+        # importing MLflow sets their levels; creating a database is chatty
+        for chatty in ("mlflow", "alembic"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         try:
             self._client = client = MlflowClient(self.tracking_uri)
             found = client.get_experiment_by_name(self.experiment)
@@ -111,7 +125,7 @@ class MLflowTracker:
                 tags=[RunTag(k, v) for k, v in sorted(tags.items())],
             )
         except MlflowException as error:
-            raise SpotwiseError(f"MLflow at {self.tracking_uri}: {error.message}") from error
+            raise TrackingError(f"MLflow at {self.tracking_uri}: {error.message}") from error
         return self._run
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -120,34 +134,70 @@ class MLflowTracker:
 
         now = int(time.time() * 1000)
         batch = [Metric(name, value, now, step) for name, value in values.items()]
-        self._begun().log_batch(self._run, metrics=batch)
+        with self._reported():
+            self._begun().log_batch(self._run, metrics=batch)
 
     def bundle(self, path: Path, registered_model: str) -> str:
         """Keep the policy bundle with the run and register it; returns the version of the model."""
         from mlflow.exceptions import MlflowException
 
         client = self._begun()
-        client.log_artifact(self._run, str(path))
-        source = f"{client.get_run(self._run).info.artifact_uri}/{path.name}"
-        try:
-            client.get_registered_model(registered_model)
-        except MlflowException:
-            client.create_registered_model(registered_model)
-        return str(client.create_model_version(registered_model, source, run_id=self._run).version)
+        with self._reported():
+            client.log_artifact(self._run, str(path), BUNDLE_FOLDER)
+            # a model version is a folder: what `models:/NAME/VERSION` downloads
+            source = f"{client.get_run(self._run).info.artifact_uri}/{BUNDLE_FOLDER}"
+            try:
+                client.get_registered_model(registered_model)
+            except MlflowException:
+                client.create_registered_model(registered_model)
+            return str(client.create_model_version(registered_model, source, run_id=self._run).version)
 
     def alias(self, registered_model: str, alias: str, version: str) -> None:
         """Let an alias of a registered model point to one of its versions."""
-        self._begun().set_registered_model_alias(registered_model, alias, version)
+        with self._reported():
+            self._begun().set_registered_model_alias(registered_model, alias, version)
 
     def end(self, status: Status) -> None:
-        """End the run."""
+        """End the run.
+
+        A store that fails now is logged, not raised: what ended the run must not be hidden behind it.
+        """
         if self._client is not None and self._run:
-            self._client.set_terminated(self._run, status)
+            try:
+                with self._reported():
+                    self._client.set_terminated(self._run, status)
+            except TrackingError as error:
+                logging.getLogger("spotwise").warning("%s; the run stays open there", error)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Turn what a tracking store throws into one error that names it."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except MlflowException as error:
+            raise TrackingError(f"MLflow at {self.tracking_uri}: {error.message}") from error
+        except (SQLAlchemyError, OSError) as error:
+            raise TrackingError(f"MLflow at {self.tracking_uri}: {error}") from error
 
     def _begun(self) -> MlflowClient:
         if self._client is None:
             raise SpotwiseError("no MLflow run was begun")
         return self._client
+
+    def _check_database(self) -> None:
+        """Refuse a SQLite file that cannot be written; MLflow would go on trying for minutes."""
+        if not self.tracking_uri.startswith("sqlite:///"):
+            return
+        path = Path(self.tracking_uri.removeprefix("sqlite:///"))
+        target = path if path.exists() else path.parent
+        if path.is_dir() or not target.exists() or not os.access(target, os.W_OK):
+            raise TrackingError(
+                f"MLflow at {self.tracking_uri}: {path} cannot be written; accepted: a file in a "
+                "folder that can, a server's address, or none"
+            )
 
     def _known(self, client: MlflowClient, run: str, experiment: str) -> bool:
         found = client.search_runs([experiment], f"attributes.run_id = '{run}'", max_results=1)

@@ -40,7 +40,7 @@ from training.checkpoint import (
 )
 from training.config import TrainingConfig
 from training.held_out import HeldOut, Score, split
-from training.tracking import NoTracker, Tracker, flat, git_revision
+from training.tracking import NoTracker, Tracker, TrackingError, flat, git_revision
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -219,6 +219,10 @@ class Trainer:
                 trained = self._finish()
         except KeyboardInterrupt:
             self.tracker.end("KILLED")
+            raise
+        except TrackingError:
+            self._save(finished=False)
+            self.tracker.end("FAILED")
             raise
         except BaseException:
             self.tracker.end("FAILED")

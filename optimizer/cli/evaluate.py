@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+LABEL_WIDTH = 24
+"""Longest label in the table; of a longer one the end is shown, where paths differ."""
 DEFAULT_POLICIES = ("on-demand", "spot-when-available", "greedy", "uniform-progress", "planner")
 
 
@@ -119,13 +121,13 @@ def summary_table(summary: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("policy", max_width=26, no_wrap=True, overflow="ellipsis")
+    table.add_column("policy", no_wrap=True)
     for heading in ("USD", "95 %", "of on-demand", "gap closed", "late"):
         table.add_column(heading, justify="right", no_wrap=True)
     for label, row in summary["policies"].items():
         cost, gap = row["cost_usd"], row["gap_closed"]
         table.add_row(
-            Path(label).name,
+            label if len(label) <= LABEL_WIDTH else f"…{label[1 - LABEL_WIDTH :]}",
             f"{cost['mean']:.2f}",
             f"{cost['ci95'][0]:.1f}-{cost['ci95'][1]:.1f}",
             f"{row['relative_to_on_demand']:.1%}",

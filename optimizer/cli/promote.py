@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from simulator.errors import SpotwiseError
+from simulator.errors import InputError, SpotwiseError
 
 app = typer.Typer()
 
@@ -48,11 +48,17 @@ def promote(
     from simulator.market import Market
     from training.configuration import read_configuration
     from training.gate import GateSettings, judge
+    from training.tracking import sha256_of
 
     settings = read_configuration(
         find_config(gate or Path("gate.yaml")), GateSettings, prefix="SPOTWISE_GATE"
     )
     content = read_bundle(bundle, "deadline")
+    for path in market:
+        if path.is_file() and sha256_of(path) in content.manifest.data_sha256.values():
+            raise InputError(
+                f"{path}: {bundle} was trained on this file; accepted: markets that it never saw"
+            )
     markets = [(str(path), Market.load(path)) for path in market]
     with Console(stderr=True).status("") as status:
         if not progress:

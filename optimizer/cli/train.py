@@ -64,8 +64,9 @@ def train(
     try:
         trained = _with_bar(trainer, resume) if progress and not as_json else trainer.run(resume=resume)
     except KeyboardInterrupt:
-        hint = f"; go on with the same command and --resume --out {folder}"
-        typer.secho(f"interrupted: {trainer.checkpoint_path}{hint}", err=True)
+        hint = f"{trainer.checkpoint_path}; go on with the same command and --resume --out {folder}"
+        there = trainer.checkpoint_path.is_file()
+        typer.secho(f"interrupted: {hint if there else 'nothing was written yet'}", err=True)
         raise
     _report(trained, as_json)
 

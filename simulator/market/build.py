@@ -18,6 +18,7 @@ from simulator.market.offers import Offer, complete, join, selected, some, spans
 from simulator.market.options import BuildOptions
 from simulator.market.readers import CapacityTrace, PriceHistory, read_records
 from simulator.market.readers.advisor import InterruptionBands, hazard_per_tick
+from simulator.market.readers.records import HIGHEST_PRICE
 from simulator.market.readers.zones import sold_as
 from simulator.market.resample import sample_index, step_values
 
@@ -61,9 +62,10 @@ def build_market(
         )
     for name in ("spot_price", "fill_spot_price", "on_demand_price"):
         price = getattr(options, name)
-        if price is not None and not 0 <= price < math.inf:
+        if price is not None and not 0 <= price <= HIGHEST_PRICE:
             raise InputError(
-                f"--{name.replace('_', '-')} {price}: negative or not finite; accepted: USD per hour"
+                f"--{name.replace('_', '-')} {price}: negative or not finite; accepted: USD per hour, "
+                f"at most {HIGHEST_PRICE:,.0f}"
             )
     traces: list[CapacityTrace] = []
     histories: list[PriceHistory] = []

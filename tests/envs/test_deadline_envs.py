@@ -9,6 +9,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
+from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from envs.deadline_env import DeadlineEnv
@@ -226,3 +227,15 @@ def test_a_market_that_is_too_short_is_refused() -> None:
 def test_a_range_out_of_order_is_refused() -> None:
     with pytest.raises(InputError, match="deadline_ratio"):
         JobRange(deadline_ratio=(0.9, 2.0))
+
+
+@pytest.mark.filterwarnings("ignore:.*render_mode:UserWarning")  # Gymnasium says it before we refuse
+def test_stable_baselines3_makes_it_by_its_id() -> None:
+    model = PPO("MlpPolicy", "envs:spotwise/DeadlineJob-v0", n_steps=16, batch_size=16, device="cpu")
+    model.learn(16)
+
+
+@pytest.mark.filterwarnings("ignore:.*render_mode:UserWarning")  # Gymnasium says it before we refuse
+def test_render_modes_are_refused_as_gymnasium_and_the_user_expect() -> None:
+    with pytest.raises(TypeError, match="draws nothing"):
+        gym.make("envs:spotwise/DeadlineJob-v0", render_mode="rgb_array")

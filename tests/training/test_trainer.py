@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from training.config import (
     TrainingConfig,
 )
 from training.held_out import Score
+from training.tracking import MLflowTracker, NoTracker, TrackingError
 from training.trainer import CHECKPOINT, Data, Progress, Trainer
 
 ROLLOUTS = 8
@@ -290,11 +292,17 @@ trained = Trainer(small_config(), data(), out, tracker=MLflowTracker(uri, "e")).
 runs = client.search_runs([experiment])
 run = runs[0]
 history = client.get_metric_history(run.info.run_id, "train/loss")
+import mlflow
+mlflow.set_tracking_uri(uri)
+folder = Path(mlflow.artifacts.download_artifacts("models:/small/1", dst_path=str(out / "got")))
+downloaded = sorted(each.name for each in folder.rglob("*.policy"))
 print(json.dumps({
     "killed": killed, "runs": len(runs), "status": run.info.status, "seed": run.data.params["seed"],
     "gamma": run.data.params["ppo.gamma"], "tags": run.data.tags,
     "steps": sorted({point.step for point in history}),
-    "artifacts": [each.path for each in client.list_artifacts(run.info.run_id)],
+    "artifacts": [each.path for each in client.list_artifacts(run.info.run_id, "policy")],
+    "name": run.info.run_name,
+    "downloaded": downloaded,
     "registered": client.get_model_version("small", "1").run_id == trained.run == run.info.run_id,
 }))
 """
@@ -313,11 +321,33 @@ def test_mlflow_has_the_run_its_metrics_and_its_bundle(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["killed"] == "KILLED"
+    assert found["name"] == "small-seed0"
+    assert found["downloaded"] == ["small.policy"]
     assert found["status"] == "FINISHED"
     assert found["runs"] == 1
     assert (found["seed"], found["gamma"]) == ("0", "1.0")
     assert found["tags"]["data_sha256.sample.npz"] == "0" * 64
     assert found["tags"]["git_revision"]
     assert found["steps"] == [8 * 16 * k for k in range(1, ROLLOUTS + 1)]
-    assert found["artifacts"] == ["small.policy"]
+    assert found["artifacts"] == ["policy/small.policy"]
     assert found["registered"]
+
+
+def test_a_tracking_store_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+    tracker = MLflowTracker(f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")
+    with pytest.raises(TrackingError, match="cannot be written"):
+        Trainer(small_config(), data(), tmp_path / "out", tracker=tracker).run()
+
+
+class Breaks(NoTracker):
+    """A store that fails in the middle of a run."""
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        if step > 8 * 16:
+            raise TrackingError("MLflow at x: disk full")
+
+
+def test_a_tracking_store_that_fails_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="disk full"):
+        Trainer(small_config(), data(), tmp_path, tracker=Breaks()).run()
+    Trainer(small_config(), data(), tmp_path).run(resume=True)

@@ -1,5 +1,6 @@
 """`spotwise promote` as a user types it."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -103,3 +104,13 @@ def test_bad_input_is_explained(folder: Path, arguments: tuple[str, ...], messag
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_market_it_was_trained_on_is_no_evidence(folder: Path) -> None:
+    bundle = read_bundle(folder / "candidate.policy", "deadline")
+    digest = hashlib.sha256((folder / "m.npz").read_bytes()).hexdigest()
+    manifest = bundle.manifest.model_copy(update={"data_sha256": {"m.npz": digest}})
+    write_bundle(folder / "trained.policy", manifest, bundle.weights)
+    done = spotwise("promote", "trained.policy", "-m", "m.npz", cwd=folder)
+    assert done.returncode == 2
+    assert "was trained on this file" in done.stderr
