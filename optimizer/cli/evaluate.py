@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-LABEL_WIDTH = 24
+LABEL_WIDTH = 20
 """Longest label in the table; of a longer one the end is shown, where paths differ."""
 DEFAULT_POLICIES = ("on-demand", "spot-when-available", "greedy", "uniform-progress", "planner")
 
