@@ -25,7 +25,7 @@ from policies.bundle import BundleManifest, write_bundle
 from policies.features import feature_set
 from policies.learned import ALGORITHM, NetworkPolicy
 from policies.network import Network
-from simulator.errors import InputError
+from simulator.errors import InputError, SpotwiseError
 from simulator.market import Market
 from training.agent import Arrays, DeadlinePPO, actor_arrays, make_agent, weights_of
 from training.checkpoint import (
@@ -263,7 +263,7 @@ class Trainer:
         collected = time.perf_counter()
         agent._update_current_progress_remaining(agent.num_timesteps, settings.total_steps)
         agent.ent_coef = settings.entropy * max(agent._current_progress_remaining, 0.0)
-        agent.train()
+        self._update()
         self.rollouts += 1
         self._fold_average()
         metrics = {name: float(value) for name, value in agent.logger.name_to_value.items()}
@@ -278,6 +278,27 @@ class Trainer:
         self.tracker.metrics(agent.num_timesteps, metrics)
         self.watch(Progress(agent.num_timesteps, settings.total_steps, metrics, self.best))
         return True
+
+    def _update(self) -> None:
+        """One update of the network.
+
+        Raises:
+            SpotwiseError: The weights are no longer finite; the last checkpoint is from before.
+        """
+        try:
+            self.agent.train()
+        except ValueError:
+            # torch refuses logits that are not finite: tell that from any other fault
+            if self._finite():
+                raise
+        if not self._finite():
+            raise SpotwiseError(
+                f"training diverged after {self.agent.num_timesteps:,} steps: weights are not finite; lower "
+                "ppo.learning_rate, or choose a ppo.batch_size that leaves no minibatch of one"
+            )
+
+    def _finite(self) -> bool:
+        return all(bool(torch.isfinite(each).all()) for each in self.agent.policy.parameters())
 
     def _present(self) -> Arrays:
         return self.average if self.config.ppo.averaging > 0.0 else weights_of(self.agent.policy)

@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from policies.bundle import read_bundle
 from policies.learned import NetworkPolicy
 from policies.registry import load_policy
-from simulator.errors import InputError
+from simulator.errors import InputError, SpotwiseError
 from simulator.market import sample_market
 from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.config import (
@@ -351,3 +351,8 @@ def test_a_tracking_store_that_fails_leaves_a_checkpoint_to_go_on_from(tmp_path:
     with pytest.raises(TrackingError, match="disk full"):
         Trainer(small_config(), data(), tmp_path, tracker=Breaks()).run()
     Trainer(small_config(), data(), tmp_path).run(resume=True)
+
+
+def test_training_that_diverges_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SpotwiseError, match=r"training diverged after .* lower ppo\.learning_rate"):
+        Trainer(small_config(learning_rate=1e30), data(), tmp_path).run()
