@@ -139,7 +139,10 @@ def _explain(error: duckdb.Error, found: Sequence[Detected]) -> SpotwiseError:
 
 
 def _holds(ledger: Ledger, found: Sequence[Detected]) -> bool:
-    """Return whether one ingest that is still in force has all of these files, read as the same formats."""
+    """Return whether one ingest that is still in force had just these files, read as the same formats.
+
+    Fewer files than it had are a restatement: the bill that they make replaces the one before.
+    """
     rows = ledger.rows(
         "SELECT ingest_id, sha256, format FROM ingest_files JOIN ingests ON id = ingest_id WHERE NOT"
         " superseded"
@@ -148,7 +151,7 @@ def _holds(ledger: Ledger, found: Sequence[Detected]) -> bool:
     for ingest_id, sha256, kind in rows:
         held.setdefault(ingest_id, set()).add((sha256, kind))
     wanted = {(d.file.sha256, str(d.format)) for d in found}
-    return any(wanted <= files for files in held.values())
+    return any(wanted == files for files in held.values())
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class SourceFile:
 
 @contextmanager
 def find_files(paths: Iterable[str]) -> Iterator[list[SourceFile]]:
-    """Yield the files behind `paths`, in a stable order, each once.
+    """Yield the files behind `paths`, in a stable order, each content once: a copy bills nothing anew.
 
     Args:
         paths: Files, glob patterns, folders (searched recursively) or `s3://bucket/prefix`. What comes from
@@ -63,7 +63,11 @@ def find_files(paths: Iterable[str]) -> Iterator[list[SourceFile]]:
                 found.update(dict.fromkeys(_local(path), ""))
         if not found:
             raise InputError("no billing export given; accepted: files, globs, folders, s3://bucket/prefix")
-        yield [SourceFile(path, name or str(path), _hash(path)) for path, name in sorted(found.items())]
+        by_content: dict[str, SourceFile] = {}
+        for file, name in sorted(found.items()):
+            digest = _hash(file)
+            by_content.setdefault(digest, SourceFile(file, name or str(file), digest))
+        yield list(by_content.values())
 
 
 def _local(text: str) -> list[Path]:

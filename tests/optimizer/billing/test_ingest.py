@@ -432,3 +432,23 @@ def test_credits_refunds_and_taxes_are_what_was_planted(
             " WHERE ServiceName = 'Cloud Storage' AND ChargeCategory = 'Usage'",
         )
         assert paid == [(80.0, 30.0)]
+
+
+def test_copies_and_other_spellings_of_a_file_count_once(shared_data: Path, tmp_path: Path) -> None:
+    sample = (shared_data / "billing" / "aws_cur_legacy_sample.csv").read_bytes()
+    folder = tmp_path / "export"
+    folder.mkdir()
+    for name in ("a.csv", "a (1).csv"):
+        (folder / name).write_bytes(sample)
+    report = ingest([str(folder), str(folder / ".." / "export" / "a.csv")], tmp_path / "l.duckdb")
+    assert len(report.files) == 1
+
+
+def test_fewer_files_than_before_are_a_restatement(shared_data: Path, tmp_path: Path) -> None:
+    lines = (shared_data / "billing" / "aws_cur_legacy_sample.csv").read_text().splitlines(keepends=True)
+    one, two = tmp_path / "1.csv", tmp_path / "2.csv"
+    one.write_text("".join(lines[:600]))
+    two.write_text(lines[0] + "".join(lines[600:]))
+    assert not ingest([str(one), str(two)], tmp_path / "l.duckdb").unchanged
+    assert not ingest([str(one)], tmp_path / "l.duckdb").unchanged
+    assert ingest([str(one)], tmp_path / "l.duckdb").unchanged
