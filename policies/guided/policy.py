@@ -23,7 +23,7 @@ from simulator.synthetic.semi_markov import SemiMarkovModel
 ALGORITHM = "deadline-guided"
 """What bundles of this policy call their algorithm."""
 DOUBT = 0.5
-"""On-demand ticks. On the validation zones the networks would turn 1 of 43,000 clearer decisions."""
+"""On-demand ticks by which the planner's second choice must be worse for it to decide alone."""
 FEATURE_NAMES = (*RICH.names, *ADVICE_NAMES)
 """Inputs of the networks."""
 HISTORY = "history"
