@@ -1,0 +1,182 @@
+"""Plan files: sealed, strict, and refused with the reason."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimizer.plan import Plan, checksum_of, file_sha256, read_plan, write_plan
+from simulator.errors import InputError
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+POOL = {
+    "provider": "aws",
+    "region": "us-east-1",
+    "zone": "us-east-1a",
+    "instance_type": "p3.2xlarge",
+    "on_demand_price": 3.06,
+}
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "created": NOW,
+        "expires": NOW + timedelta(days=7),
+        "tick_seconds": 600,
+        "inputs": {"ledger.duckdb": "a" * 64},
+        "policies": [{"name": "planner", "kind": "deadline"}, {"name": "on-demand", "kind": "service"}],
+        "caps": {"usd_per_hour": 100.0, "launches_per_tick": 20, "terminations_per_tick": 10},
+        "workloads": [
+            {
+                "name": "nightly",
+                "kind": "deadline",
+                "pools": [POOL],
+                "policy": "planner",
+                "begins": NOW,
+                "deadline": NOW + timedelta(hours=52),
+                "work_hours": 48.0,
+                "restart_overhead_minutes": 12.0,
+                "expected": {"hours": 52.0, "cost_usd": 70.5, "on_demand_usd": 146.88},
+                "reasons": ["spot is 68 % below on-demand"],
+            },
+            {
+                "name": "web",
+                "kind": "service",
+                "pools": [POOL],
+                "policy": "on-demand",
+                "demand": {"source": "group", "group": "web-asg", "region": "us-east-1"},
+                "placement_now": {
+                    "on_demand": 2,
+                    "spot": [{"pool": "aws/us-east-1a/p3.2xlarge", "instances": 1}],
+                },
+            },
+        ],
+    }
+    return values | changes
+
+
+def test_a_plan_survives_the_file(tmp_path: Path) -> None:
+    plan = Plan.seal(**content())
+    path = tmp_path / "plan.yaml"
+    write_plan(plan, path)
+    assert read_plan(path, now=NOW) == plan
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@given(
+    cost=st.floats(0, 1e12), share=st.floats(1e-300, 0.999), name=st.from_regex(r"\A[a-z][a-z0-9.-]{0,20}\Z")
+)
+@settings(max_examples=40)
+def test_the_checksum_survives_any_number_and_name(
+    tmp_path_factory: pytest.TempPathFactory, cost: float, share: float, name: str
+) -> None:
+    values = content()
+    values["workloads"][0]["expected"]["cost_usd"] = cost
+    values["workloads"][1]["availability_target"] = share
+    values["workloads"][1]["name"] = name
+    plan = Plan.seal(**values)
+    path = tmp_path_factory.mktemp("plan") / "plan.yaml"
+    write_plan(plan, path)
+    assert read_plan(path) == plan
+
+
+def test_a_layout_that_changes_no_content_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    write_plan(Plan.seal(**content()), path)
+    path.write_text("# a note\n" + path.read_text().replace("usd_per_hour: 100.0", "usd_per_hour:    1.0e+2"))
+    assert read_plan(path).caps.usd_per_hour == 100.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("usd_per_hour: 100.0", "usd_per_hour: 1000.0", "edited or damaged"),
+        ("work_hours: 48.0", "work_hours: 47.0", "edited or damaged"),
+        ("usd_per_hour: 100.0", "usd_per_hour: .inf", "field caps.usd_per_hour"),
+        ("usd_per_hour: 100.0", "usd_per_hour: true", "field caps.usd_per_hour"),
+        ("launches_per_tick: 20", "launches_per_tick: 20\n  fleet: 1", "field caps.fleet"),
+        ("launches_per_tick: 20", "launches_per_tick: 20\n  launches_per_tick: 21", "given twice"),
+        ("version: 1", "version: 2", "plan of version 2"),
+        ("name: nightly", "name: 'two\n\n    lines'", "field workloads.0.name"),
+        ("work_hours: 48.0", "work_hours: 52.0", "infeasible"),
+        ("policy: planner", "policy: nobody", "not under policies"),
+        ("inputs:", "inputs: &x", "field inputs"),
+        ("zone: us-east-1a", "zone: '../../etc'", "line "),
+        ("name: web", "name: nightly", "twice"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_the_reason(tmp_path: Path, old: str, new: str, says: str) -> None:
+    path = tmp_path / "plan.yaml"
+    write_plan(Plan.seal(**content()), path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    if new == "inputs: &x":
+        path.write_text(
+            text.replace("inputs:\n", "inputs: &x\n", 1).replace("policies:", "policies: *x #", 1)
+        )
+        says = "aliases"
+    with pytest.raises(InputError, match=says):
+        read_plan(path)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"{a: " * 50_000,
+        b"- 1\n- 2\n",
+        b"version: 1\n? [a, b]\n: c\n",
+        b"!!python/object/apply:os.system ['true']",
+        b"version: 1\nx: !!python/name:os.system\n",
+        b"version: 2026-13-45\n",
+        b"version: 1\nworkloads: 7\n",
+        b"a: 1\0",
+        b"&a [*a]",
+    ],
+)
+def test_hostile_files_are_refused_as_input_errors(tmp_path: Path, hostile: bytes) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_bytes(hostile)
+    with pytest.raises(InputError):
+        read_plan(path)
+
+
+def test_an_expired_plan_and_one_from_the_future_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    write_plan(Plan.seal(**content()), path)
+    with pytest.raises(InputError, match="expired at 2026-12-01 12:00 UTC"):
+        read_plan(path, now=NOW + timedelta(days=7))
+    with pytest.raises(InputError, match="check the clock"):
+        read_plan(path, now=NOW - timedelta(days=1))
+
+
+def test_times_are_kept_in_utc_whatever_their_zone() -> None:
+    one, other = Plan.seal(**content()), Plan.seal(**content(created="2026-11-24T13:00:00+01:00"))
+    assert one.created == other.created
+    assert checksum_of(one) == checksum_of(other)
+    with pytest.raises(InputError, match="created"):
+        Plan.seal(**content(created=datetime(2026, 11, 24)))
+
+
+def test_writing_refuses_an_unsealed_plan_and_unwritable_places(tmp_path: Path) -> None:
+    plan = Plan.seal(**content())
+    with pytest.raises(InputError, match=r"Plan\.seal"):
+        write_plan(plan.model_copy(update={"tick_seconds": 60}), tmp_path / "plan.yaml")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_plan(plan, tmp_path / "file" / "plan.yaml")
+
+
+def test_file_hashes(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert file_sha256(tmp_path / "empty").startswith("e3b0c44298fc1c14")
+    with pytest.raises(InputError, match="cannot be read"):
+        file_sha256(tmp_path / "absent")
