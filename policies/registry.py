@@ -94,6 +94,18 @@ def _uniform_progress() -> DeadlinePolicy:
     return UniformProgress()
 
 
+def _round_robin_uniform_progress() -> DeadlinePolicy:
+    from policies.baselines import RoundRobinUniformProgress
+
+    return RoundRobinUniformProgress()
+
+
+def _cheapest_first() -> DeadlinePolicy:
+    from policies.baselines import CheapestFirst
+
+    return CheapestFirst()
+
+
 def _planner() -> DeadlinePolicy:
     from policies.planner import SemiMarkovPlanner
     from policies.planner.fit import SHIPPED
@@ -112,6 +124,8 @@ _BUILT_IN: Mapping[Kind, Mapping[str, Callable[[], DeadlinePolicy]]] = {
         "spot-when-available": _spot_when_available,
         "greedy": _greedy,
         "uniform-progress": _uniform_progress,
+        "round-robin-uniform-progress": _round_robin_uniform_progress,
+        "cheapest-first": _cheapest_first,
         "planner": _planner,
         "deadline-champion": _deadline_champion,
     },

@@ -28,13 +28,18 @@ def spot_choice(observation: DeadlineObservation) -> tuple[IntArray, BoolArray]:
         cheapest available one (the first of equals); and (N,) whether any pool is available, without
         which the action means nothing.
     """
-    available = observation.spot_available
-    cheapest = np.where(available, observation.spot_price, np.inf).argmin(axis=1)
-    action = cheapest.astype(np.int64) + FIRST_SPOT
+    action, any_available = cheapest_choice(observation)
     holding = holds_spot(observation)
     action[holding] = observation.placement[holding]
-    any_available: BoolArray = np.any(available, axis=1)
     return action, any_available
+
+
+def cheapest_choice(observation: DeadlineObservation) -> tuple[IntArray, BoolArray]:
+    """(N,) action for the cheapest pool to be had (the first of equals), and (N,) whether there is any."""
+    askable = observation.askable
+    cheapest = np.where(askable, observation.spot_price, np.inf).argmin(axis=1)
+    any_askable: BoolArray = np.any(askable, axis=1)
+    return cheapest.astype(np.int64) + FIRST_SPOT, any_askable
 
 
 def holds_spot(observation: DeadlineObservation) -> BoolArray:

@@ -8,7 +8,14 @@ import numpy as np
 
 from policies.baselines.memoryless import EPSILON_SECONDS, Memoryless, holds_spot, spot_choice
 from policies.protocol import Memory
-from simulator.deadline.observation import IDLE, ON_DEMAND, DeadlineObservation, FloatArray, IntArray
+from simulator.deadline.observation import (
+    IDLE,
+    ON_DEMAND,
+    BoolArray,
+    DeadlineObservation,
+    FloatArray,
+    IntArray,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +39,34 @@ class UniformProgress(Memoryless):
     name: str = "uniform-progress"
 
     def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
-        """Apply the rules above, last match first."""
-        overhead, tick = observation.restart_overhead, observation.tick_seconds
-        slack = observation.slack + EPSILON_SECONDS
-        ahead = seconds_ahead(observation)
-        rate = observation.work_total / observation.time_total
+        """Apply the rules above."""
         spot, available = spot_choice(observation)
+        return uniform_progress(observation, spot, available), memory
 
-        action = np.where(ahead < -EPSILON_SECONDS, ON_DEMAND, IDLE)
-        action = np.where(available, spot, action)
-        recovering = (observation.placement == ON_DEMAND) & (ahead + EPSILON_SECONDS < 2.0 * overhead * rate)
-        action = np.where(recovering, ON_DEMAND, action)
-        holding = holds_spot(observation)
-        in_time = slack >= np.where(holding, overhead, 2.0 * overhead) + tick
-        return np.where(in_time, action, ON_DEMAND), memory
+
+def uniform_progress(observation: DeadlineObservation, spot: IntArray, available: BoolArray) -> IntArray:
+    """The rules of `UniformProgress`, last match first.
+
+    Args:
+        observation: N jobs.
+        spot: (N,) the action that "spot" means for each.
+        available: (N,) whether there is any spot to ask for.
+
+    Returns:
+        (N,) actions.
+    """
+    overhead, tick = observation.restart_overhead, observation.tick_seconds
+    slack = observation.slack + EPSILON_SECONDS
+    ahead = seconds_ahead(observation)
+    rate = observation.work_total / observation.time_total
+
+    action = np.where(ahead < -EPSILON_SECONDS, ON_DEMAND, IDLE)
+    action = np.where(available, spot, action)
+    recovering = (observation.placement == ON_DEMAND) & (ahead + EPSILON_SECONDS < 2.0 * overhead * rate)
+    action = np.where(recovering, ON_DEMAND, action)
+    holding = holds_spot(observation)
+    in_time = slack >= np.where(holding, overhead, 2.0 * overhead) + tick
+    return np.where(in_time, action, ON_DEMAND)
 
 
 def seconds_ahead(observation: DeadlineObservation) -> FloatArray:

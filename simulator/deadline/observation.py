@@ -64,6 +64,11 @@ class DeadlineObservation:
         return int(self.spot_available.shape[1])
 
     @property
+    def askable(self) -> BoolArray:
+        """(N, P) whether a launch in pool p may succeed: all that is known to be available, or not known."""
+        return self.spot_available
+
+    @property
     def slack(self) -> FloatArray:
         """(N,) seconds: time left minus work left."""
         return self.time_left - self.work_left

@@ -13,7 +13,17 @@ from policies.shield import Shielded
 from simulator.errors import InputError
 
 
-@pytest.mark.parametrize("name", ["on-demand", "spot-when-available", "greedy", "uniform-progress"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "on-demand",
+        "spot-when-available",
+        "greedy",
+        "uniform-progress",
+        "round-robin-uniform-progress",
+        "cheapest-first",
+    ],
+)
 def test_a_built_in_name_gives_that_policy_behind_the_shield(name: str) -> None:
     policy = load_policy(name)
     assert isinstance(policy, Shielded)

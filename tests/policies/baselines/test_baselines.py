@@ -3,12 +3,20 @@
 import numpy as np
 import pytest
 
-from policies.baselines import Greedy, OnDemandOnly, SpotWhenAvailable, UniformProgress
+from policies.baselines import (
+    CheapestFirst,
+    Greedy,
+    OnDemandOnly,
+    RoundRobinUniformProgress,
+    SpotWhenAvailable,
+    UniformProgress,
+)
 from policies.protocol import DeadlinePolicy
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineObservation
 from simulator.deadline.observation import IntArray
 
-POLICIES: list[DeadlinePolicy] = [OnDemandOnly(), SpotWhenAvailable(), Greedy(), UniformProgress()]
+STAYING: list[DeadlinePolicy] = [SpotWhenAvailable(), Greedy(), UniformProgress()]
+POLICIES = [OnDemandOnly(), *STAYING, CheapestFirst(), RoundRobinUniformProgress()]
 OVERHEAD, TICK, WORK, DEADLINE = 720.0, 600.0, 36_000.0, 72_000.0
 SPOT = FIRST_SPOT
 
@@ -89,7 +97,7 @@ def test_uniform_progress_follows_its_rules(
     assert decision(UniformProgress(), observation) == expected, rule
 
 
-@pytest.mark.parametrize("policy", POLICIES[1:], ids=lambda policy: policy.name)
+@pytest.mark.parametrize("policy", STAYING, ids=lambda policy: policy.name)
 @pytest.mark.parametrize(
     ("placement", "available", "pool"),
     [

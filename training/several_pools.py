@@ -1,0 +1,185 @@
+"""Several pools, zones left out: `python -m training.several_pools TRACES PRICES` prints a table.
+
+Nine zones of 2023 at ticks of ten minutes. Three are left out in turn: the planner is fitted to the other
+six and replayed on the three together, 48 h of work, windows side by side. A zone's spot price is constant:
+its ratio to the on-demand price is drawn from the spread that SpotLake saw in January 2024 (`price_ratios`).
+That file has no GPU types, so each draw takes one of its types and one zone of it for every pool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from policies.planner import SemiMarkovPlanner
+from policies.planner.fit import AGE_EDGES, CHUNK_TICKS, TICK_SECONDS, TYPES
+from policies.registry import load_policy
+from policies.shield import Shielded
+from simulator.deadline import DeadlineJob, MarketStack, window_starts
+from simulator.deadline.observation import FloatArray
+from simulator.deadline.replay import Windows, replay
+from simulator.errors import InputError
+from simulator.market import Market
+from simulator.market.build import BuildOptions, build_market
+from simulator.market.readers import PriceHistory, read_records
+from simulator.synthetic import SemiMarkovModel, fit_semi_markov
+
+FOLDS = ((0, 3, 6), (1, 4, 7), (2, 5, 8))
+"""Zones left out together, by their place among the sorted trace files: zones of different regions."""
+SETTINGS = tuple((deadline, overhead) for deadline in (52, 70) for overhead in (3, 12))
+"""Hours, minutes; 52 and 70 h are 312 and 420 ticks."""
+DRAWS = 4
+BASELINES = ("round-robin-uniform-progress", "uniform-progress", "cheapest-first", "greedy")
+REFERENCE = BASELINES[0]
+ON_DEMAND_PRICE = 3.06
+"""USD per hour of a V100 instance (p3.2xlarge), the same in all zones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One part of the comparison.
+
+    Attributes:
+        model: Fitted to the zones that are not left out.
+        stack: The left-out zones as one market, once for each draw of prices.
+        names: What each market is called.
+        market: The first of them, for the windows.
+    """
+
+    model: SemiMarkovModel
+    stack: MarketStack
+    names: tuple[str, ...]
+    market: Market
+
+    def windows(self, job: DeadlineJob) -> Windows:
+        """Windows side by side, two ticks apart as in the public protocol."""
+        stride = int(np.ceil(job.deadline_seconds / TICK_SECONDS)) + 2
+        starts = window_starts(self.market, job, stride)
+        return Windows(
+            self.stack,
+            self.names,
+            np.repeat(np.arange(len(self.names)), len(starts)),
+            np.tile(starts, len(self.names)),
+        )
+
+
+def price_ratios(path: Path) -> dict[str, FloatArray]:
+    """Mean spot price over on-demand price of each zone of a price history, by instance type.
+
+    Raises:
+        InputError: The file is no price history with on-demand prices.
+    """
+    by_type: dict[str, list[float]] = {}
+    for record in read_records(path):
+        if not isinstance(record, PriceHistory) or record.on_demand_price is None:
+            raise InputError(f"{path}: no price history with on-demand prices; accepted: SpotLake rows")
+        ratio = float((record.spot_price / record.on_demand_price).mean())
+        by_type.setdefault(record.pool.instance_type, []).append(ratio)
+    return {name: np.array(ratios) for name, ratios in by_type.items()}
+
+
+def folds(traces: Path, prices: Path, draws: int = DRAWS, seed: int = 0) -> Iterator[Fold]:
+    """The folds of the comparison.
+
+    Raises:
+        InputError: A file is missing or not what it should be.
+    """
+    files = sorted(traces.glob("*.json"))
+    market = build_market(
+        files, BuildOptions(tick_seconds=TICK_SECONDS, spot_price=1.0, on_demand_price=ON_DEMAND_PRICE)
+    )
+    series = market.spot_capacity > 0
+    ratios = price_ratios(prices)
+    rng = np.random.default_rng(seed)
+    for left_out in FOLDS:
+        model = fit_semi_markov(
+            [row for zone, row in enumerate(series) if zone not in left_out],
+            types=TYPES,
+            chunk_ticks=CHUNK_TICKS,
+            age_edges=AGE_EDGES,
+            tick_seconds=TICK_SECONDS,
+        )
+        part = market.select(left_out)
+        markets = []
+        for _ in range(draws):
+            of_type = ratios[str(rng.choice(sorted(ratios)))]
+            drawn = rng.choice(of_type, len(left_out), replace=False)
+            markets.append(
+                Market.build(
+                    part.pools,
+                    tick_seconds=TICK_SECONDS,
+                    start=part.start,
+                    spot_price=drawn[:, None] * ON_DEMAND_PRICE,
+                    spot_capacity=part.spot_capacity,
+                    on_demand_price=part.on_demand_price,
+                )
+            )
+        zones = "+".join(pool.zone for pool in part.pools)
+        names = tuple(f"{zones} prices {k}" for k in range(draws))
+        yield Fold(model, MarketStack.of(markets), names, part)
+
+
+def compare(parts: Sequence[Fold], baselines: Sequence[str] = BASELINES) -> pd.DataFrame:
+    """Replay the planner and the baselines over all windows of all settings.
+
+    Returns:
+        What `replay` returns, one row per policy and window, with `deadline_hours` and `overhead_minutes`.
+    """
+    tables = []
+    for deadline, overhead in SETTINGS:
+        job = DeadlineJob(48 * 3600, deadline * 3600, overhead * 60)
+        for fold in parts:
+            policies = [Shielded(SemiMarkovPlanner(fold.model)), *map(load_policy, baselines)]
+            table = replay(policies, fold.windows(job), job)
+            tables.append(table.assign(deadline_hours=deadline, overhead_minutes=overhead))
+    return pd.concat(tables, ignore_index=True)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Per policy and setting (and over all of them): cost above the optimum, below the reference, misses."""
+    setting = "due in " + table["deadline_hours"].astype(str) + " h, overhead "
+    table = table.assign(setting=setting + table["overhead_minutes"].astype(str) + " min")
+    parts = [(name, part) for name, part in table.groupby("setting", sort=False)]
+    rows = []
+    for name, part in [*parts, ("all", table)]:
+        means = part.groupby("policy", sort=False)[["cost_usd", "optimum_usd", "on_demand_usd"]].mean()
+        reference = means.loc[REFERENCE, "cost_usd"]
+        for policy, mean in means.iterrows():
+            own = part[part["policy"] == policy]
+            rows.append(
+                {
+                    "setting": name,
+                    "policy": policy,
+                    "windows": len(own),
+                    "above optimum": f"{mean['cost_usd'] / mean['optimum_usd'] - 1:.1%}",
+                    "below round robin": f"{1 - mean['cost_usd'] / reference:.1%}",
+                    "of on-demand": f"{mean['cost_usd'] / mean['on_demand_usd']:.1%}",
+                    "missed": int(own["missed"].sum()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("traces", type=Path, help="folder of SkyPilot availability traces, one per zone")
+    parser.add_argument("prices", type=Path, help="SpotLake price history")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="draws of prices for each three zones")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    arguments = parser.parse_args()
+    began = time.perf_counter()
+    table = compare(list(folds(arguments.traces, arguments.prices, arguments.draws, arguments.seed)))
+    sys.stdout.write(summary(table).to_string(index=False) + "\n")
+    sys.stdout.write(f"{time.perf_counter() - began:.0f} s\n")
+
+
+if __name__ == "__main__":
+    main()
