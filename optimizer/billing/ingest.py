@@ -15,6 +15,7 @@ import duckdb
 
 from optimizer.billing.ledger import Ledger, was_interrupted
 from optimizer.billing.mapping import RAW_VIEW, Queries, compile_queries
+from optimizer.billing.restate import Restatement, bills_of, replace_bills
 from optimizer.billing.sources import Detected, Format, RawTable, detect, find_files, open_raw
 from simulator.errors import InputError, SpotwiseError
 
@@ -60,7 +61,7 @@ class IngestReport:
         rows: Rows written.
         rejected: Rows rejected, per reason.
         bills: Every bill touched, with its balance.
-        replaced: Bills that were in the ledger before: (provider, account, period) → Σ BilledCost before.
+        replaced: Bills that were in the ledger before, per currency.
         unchanged: True when the ledger already held exactly these files, and nothing was done.
         warnings: What the user should know about completeness.
     """
@@ -69,7 +70,7 @@ class IngestReport:
     rows: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     bills: tuple[Bill, ...] = ()
-    replaced: dict[tuple[str, str, datetime], Decimal] = field(default_factory=dict)
+    replaced: tuple[Restatement, ...] = ()
     unchanged: bool = False
     warnings: tuple[str, ...] = ()
 
@@ -84,7 +85,7 @@ def ingest(
 ) -> IngestReport:
     """Read the exports at `paths` into the ledger at `ledger_path`, which is created when it does not exist.
 
-    All files are one transaction. A bill (provider, billing account, billing period) that the files touch
+    All files are one transaction. A bill (provider, billing account, month) that the files touch
     replaces the one in the ledger. Give all files of a bill together, and Azure's actual and amortised set
     together.
 
@@ -197,8 +198,7 @@ class _Batch:
             self._read([d for d in self.found if d.format == kind], kind)
         # Rows move and bills change, so an allocation must be made again.
         execute("DELETE FROM allocations")
-        scopes = self._scopes()
-        replaced = self._replace(scopes)
+        replaced = replace_bills(self.ledger, self.id, bills_of(self.ledger, self.id))
         bills = self._balance()
         rows = int(self.ledger.rows("SELECT count(*) FROM ledger WHERE x_IngestId = ?", [self.id])[0][0])
         reasons = self.ledger.rows(
@@ -264,63 +264,6 @@ class _Batch:
                 [self.id, file, line, "the line does not have the columns of line 1", text],
             )
         return count
-
-    def _scopes(self) -> list[tuple[str, str, datetime]]:
-        """Return the bills that this batch brings; refuse one that comes in two formats."""
-        rows = self.ledger.rows(
-            "SELECT ProviderName, BillingAccountId, BillingPeriodStart,"
-            " list(DISTINCT replace(x_SourceFormat, '-legacy', '')) FROM ledger WHERE x_IngestId = ?"
-            " GROUP BY ALL",
-            [self.id],
-        )
-        for provider, account, period, formats in rows:
-            if len(formats) > 1:
-                raise InputError(
-                    f"the {provider} bill of account {account} for {period:%Y-%m} is in the files as"
-                    f" {' and as '.join(sorted(formats))}; accepted: one export per bill, or it would"
-                    " count twice"
-                )
-        rejected = self.ledger.rows(
-            "SELECT DISTINCT provider, account, period FROM rejected_rows WHERE ingest_id = ?"
-            " AND provider IS NOT NULL AND account IS NOT NULL AND period IS NOT NULL",
-            [self.id],
-        )
-        return sorted({(p, a, t) for p, a, t, _ in rows} | set(rejected))
-
-    def _replace(self, scopes: list[tuple[str, str, datetime]]) -> dict[tuple[str, str, datetime], Decimal]:
-        """Delete what the ledger had of these bills; return Σ BilledCost of what went."""
-        execute = self.ledger.connection.execute
-        execute("CREATE OR REPLACE TEMP TABLE scopes (provider VARCHAR, account VARCHAR, period TIMESTAMP)")
-        if scopes:
-            self.ledger.connection.executemany(
-                "INSERT INTO scopes VALUES (?, ?, ?)", [[*scope] for scope in scopes]
-            )
-        same_bill = "provider = ProviderName AND account = BillingAccountId AND period = BillingPeriodStart"
-        before = self.ledger.rows(
-            f"SELECT provider, account, period, sum(BilledCost) FROM ledger JOIN scopes ON {same_bill}"
-            " WHERE x_IngestId <> ? GROUP BY ALL",
-            [self.id],
-        )
-        execute(
-            "UPDATE ingests SET superseded = true WHERE id IN"
-            " (SELECT ingest_id FROM bills SEMI JOIN scopes USING (provider, account, period))"
-        )
-        if before:
-            execute(f"DELETE FROM ledger USING scopes WHERE {same_bill} AND x_IngestId <> ?", [self.id])
-        for table in ("bills", "rejected_rows"):
-            execute(
-                f"DELETE FROM {table} USING scopes WHERE {table}.provider = scopes.provider"
-                f" AND {table}.account = scopes.account AND {table}.period = scopes.period"
-                " AND ingest_id <> ?",
-                [self.id],
-            )
-        # Lines that belong to no bill go with the last bill of their ingest.
-        execute(
-            "DELETE FROM rejected_rows WHERE period IS NULL AND ingest_id <> ?"
-            " AND ingest_id NOT IN (SELECT ingest_id FROM bills)",
-            [self.id],
-        )
-        return {(provider, account, period): total for provider, account, period, total in before}
 
     def _balance(self) -> tuple[Bill, ...]:
         """Compare every bill with its export and record it."""

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     import ibis.expr.types as ir
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
-"""Version of the tables below; a ledger of a later version is refused."""
+SCHEMA_VERSION = 2
+"""Version of the tables below and of what tells bills apart; a ledger of another version is refused.
+
+Version 1 took two exports of one bill for two bills where they name its account or provider differently.
+"""
 
 MEMORY_LIMIT = "512MB"
 """What DuckDB may hold; with Python around it an ingest stays under 1 GB. More spills to disk."""
@@ -176,7 +179,9 @@ class Ledger:
 
         return ibis.table(LEDGER_SCHEMA | dict.fromkeys(ALLOCATED_COLUMNS, "string"), name="allocated_ledger")
 
-    def rows(self, query: ir.Table | str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
+    def rows(
+        self, query: ir.Table | str, parameters: list[Any] | dict[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
         """Run an expression, or SQL, and return its rows."""
         return self.connection.execute(self._text(query), parameters or []).fetchall()
 

@@ -72,8 +72,15 @@ def ingest(
                     for b in report.bills
                 ],
                 "replaced": [
-                    {"provider": p, "account": a, "period": t, "billed_before": total}
-                    for (p, a, t), total in report.replaced.items()
+                    {
+                        "provider": r.bill.provider,
+                        "account": r.bill.account,
+                        "period": r.bill.month,
+                        "currency": r.currency,
+                        "billed_before": r.before,
+                        "billed_after": r.after,
+                    }
+                    for r in report.replaced
                 ],
                 "warnings": report.warnings,
             }
@@ -91,8 +98,8 @@ def ingest(
             f"  {bill.provider} {bill.account} {period} {bill.invoice or ''}: export {bill.cost_in:.2f} ="
             f" ledger {bill.cost_out:.2f} + rejected {bill.cost_rejected:.2f} {bill.currency}"
         )
-    for (provider, account, month), total in report.replaced.items():
-        typer.echo(f"  replaced {provider} {account} {month:%Y-%m}, which was billed {total:.2f}")
+    for r in report.replaced:
+        typer.echo(f"  replaced {r.bill}: billed {r.before:.2f} before, {r.after:.2f} {r.currency} now")
     for reason, count in report.rejected.items():
         typer.secho(f"  rejected {count}: {reason}", fg=typer.colors.YELLOW)
     if report.rejected:

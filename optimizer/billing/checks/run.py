@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ibis
 
+from optimizer.billing.bills import account_id, bill_month, provider_name
 from optimizer.billing.checks.rules import Rule, Severity, rules
 from optimizer.billing.focus import LEDGER_SCHEMA, NAMES
 from optimizer.billing.ledger import Ledger, to_sql
@@ -227,9 +228,9 @@ def _commitments(t: ir.Table) -> ir.Table:
 
 
 def _two_formats(t: ir.Table) -> ir.Table:
-    family = t.x_SourceFormat.replace("-legacy", "")
-    rows = t.mutate(family=family)
-    grouped = rows.group_by("ProviderName", "BillingAccountId", "BillingPeriodStart").agg(
-        formats=rows.family.nunique()
-    )
+    grouped = t.group_by(
+        provider=provider_name(t.ProviderName),
+        account=account_id(t.BillingAccountId).lower(),
+        month=bill_month(t.BillingPeriodStart),
+    ).agg(formats=t.x_SourceFormat.nunique())
     return grouped.filter(grouped.formats > 1)

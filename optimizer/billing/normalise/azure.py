@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import ibis
 
+from optimizer.billing.bills import account_id
 from optimizer.billing.normalise import services
 from optimizer.billing.normalise.row import (
     Normalised,
@@ -239,10 +240,11 @@ def _commitment(raw: ir.Table, committed: ir.BooleanValue) -> dict[str, Any]:
 
 def _identity(raw: ir.Table, kind: ir.StringValue) -> dict[str, Any]:
     # A customer agreement has several profiles under one account, each with its own invoices.
-    is_mca = raw.account.contains(":")
+    account, profile = account_id(raw.account), account_id(raw.profile)
+    is_mca = account.contains(":")
     day = ibis.interval(days=1)
     return {
-        "BillingAccountId": ibis.cases((is_mca, ibis.coalesce(raw.profile, raw.account)), else_=raw.account),
+        "BillingAccountId": ibis.cases((is_mca, ibis.coalesce(profile, account)), else_=account),
         "BillingAccountName": ibis.cases(
             (is_mca, ibis.coalesce(raw.profile_name, raw.account_name)), else_=raw.account_name
         ),

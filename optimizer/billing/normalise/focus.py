@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import ibis
 
+from optimizer.billing.bills import account_id, provider_name
 from optimizer.billing.focus import CHARGE_CATEGORIES, NAMES
 from optimizer.billing.normalise import services
 from optimizer.billing.normalise.row import (
@@ -32,7 +33,8 @@ _TYPE_IN_TEXT = r"\b([a-z][a-z0-9-]*\.(?:nano|micro|small|medium|large|[0-9]*xla
 def normalise_focus(raw: ir.Table) -> Normalised:
     """Return the rows of a FOCUS export with what later versions ask for and our own columns filled in.
 
-    What is there is kept. Costs that are null become the next best cost of the row; the case of
+    What is there is kept, but provider and billing account get the spelling that native exports have, so that
+    both exports of a bill are one bill. Costs that are null become the next best cost of the row; the case of
     ChargeFrequency is repaired; instance usage whose meter or description says spot is `Dynamic` even where
     the exporter says `Standard`, flagged `spot-corrected`.
     """
@@ -102,7 +104,13 @@ def _values(raw: ir.Table) -> dict[str, Any]:
     contracted = ibis.coalesce(raw.ContractedCost, raw.ListCost, effective)
     listed = ibis.coalesce(raw.ListCost, contracted)
     category = ibis.coalesce(raw.ServiceCategory, "Other")
-    provider = ibis.coalesce(raw.ProviderName, raw.PublisherName, raw.InvoiceIssuerName, "Unknown")
+    provider = provider_name(
+        ibis.coalesce(raw.ProviderName, raw.PublisherName, raw.InvoiceIssuerName, "Unknown")
+    )
+    account = account_id(raw.BillingAccountId)
+    # Some exports name the account of a customer agreement and the profile, which is billed, beside it.
+    profile = when(account.contains(":"), account_id(raw.x_BillingProfileId))
+    account = ibis.coalesce(profile, account)
     hours = ibis.coalesce(raw.ConsumedQuantity, raw.PricingQuantity)
     details = ibis.coalesce(
         raw.SkuPriceDetails, when(instance & raw.SkuPriceId.notnull(), sku_details(found_type))
@@ -119,7 +127,8 @@ def _values(raw: ir.Table) -> dict[str, Any]:
         "BillingPeriodEnd": ibis.coalesce(
             raw.BillingPeriodEnd, raw.BillingPeriodStart + ibis.interval(months=1)
         ),
-        "BillingAccountName": ibis.coalesce(raw.BillingAccountName, raw.BillingAccountId),
+        "BillingAccountId": account,
+        "BillingAccountName": ibis.coalesce(raw.BillingAccountName, account),
         "BillingAccountType": ibis.coalesce(raw.BillingAccountType, "Billing Account"),
         "ChargeFrequency": ibis.coalesce(raw.ChargeFrequency, "Usage-Based")
         .lower()

@@ -201,7 +201,7 @@ _FOCUS_LATER_NAMES = {
 
 
 def focus_fields() -> tuple[Field, ...]:
-    """Return the fields of a FOCUS export: the 57 columns and our own on-demand equivalent."""
+    """Return the fields of a FOCUS export: the 57 columns, our on-demand equivalent, Azure's profile."""
     from optimizer.billing.focus import COLUMNS
 
     return (
@@ -215,6 +215,7 @@ def focus_fields() -> tuple[Field, ...]:
             for column in COLUMNS
         ),
         Field("x_OnDemandEquivalentCost", "decimal"),
+        Field("x_BillingProfileId"),
     )
 
 

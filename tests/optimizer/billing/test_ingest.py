@@ -150,7 +150,9 @@ def test_a_restated_bill_replaces_the_old_one_and_leaves_the_others(
     ingest([str(cur_csv({}, {}, broken, april))], path)
     restated = cur_csv({"line_item_unblended_cost": "0.05"}, name="restated.csv")
     report = ingest([str(restated)], path)
-    assert list(report.replaced.values()) == [Decimal("0.192")]
+    assert [(r.before, r.after, r.currency) for r in report.replaced] == [
+        (Decimal("0.192"), Decimal("0.05"), "USD")
+    ]
     assert ledger_rows(path, "SELECT InvoiceId, BilledCost FROM ledger ORDER BY 1") == [
         ("INV", Decimal("0.05")),
         ("INV4", Decimal("0.096")),
@@ -237,6 +239,49 @@ def test_a_bill_that_comes_in_two_formats_is_refused(tmp_path: Path) -> None:
         ingest([str(tmp_path / "cur"), str(tmp_path / "focus")], path)
     with Ledger.open(path) as ledger:
         assert ledger.rows("SELECT count(*) FROM ledger") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("export", "other"),
+    [
+        ("cur", {"ProviderName": "Amazon Web Services"}),
+        ("gcp-parquet", {"ProviderName": "Google Cloud Platform", "BillingPeriodStart": "utc"}),
+        ("azure-ea", {"ProviderName": "Azure", "BillingAccountId": "/billingAccounts/{}"}),
+        (
+            "azure-mca",
+            {
+                "ProviderName": "Microsoft Azure",
+                "BillingAccountId": "/providers/Microsoft.Billing/billingAccounts/a:b/billingProfiles/{}",
+            },
+        ),
+    ],
+)
+def test_a_native_and_a_focus_export_are_one_bill_whatever_they_call_it(
+    export: str, other: dict[str, str], tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    native, path = tmp_path / "native", tmp_path / "l.duckdb"
+    truth = WRITERS[export](native)
+    ingest([str(native)], path)
+    with Ledger.open(path) as ledger:
+        focus = ledger.arrow("SELECT * FROM focus")
+    for column, text in other.items():
+        old = focus[column].to_pylist()
+        new = (
+            pa.array([datetime(t.year, t.month, 1) for t in old], pa.timestamp("us"))
+            if text == "utc"
+            else pa.array([text.format(value.lower()) for value in old])
+        )
+        focus = focus.set_column(focus.column_names.index(column), column, new)
+    pq.write_table(focus, tmp_path / "focus.parquet")
+
+    with pytest.raises(InputError, match="accepted: one export per bill, or it would count twice"):
+        ingest([str(native), str(tmp_path / "focus.parquet")], tmp_path / "both.duckdb")
+    # One after the other, the later takes the place of the earlier, both ways round.
+    for source in (tmp_path / "focus.parquet", native):
+        report = ingest([str(source)], path)
+        assert {r.before for r in report.replaced} == set(truth.billed.values())
+        found = ledger_rows(path, "SELECT sum(BilledCost), count(DISTINCT ProviderName) FROM ledger")
+        assert found == [(pytest.approx(sum(truth.billed.values())), 1)]
 
 
 def test_an_unbalanced_bill_is_refused_and_nothing_is_written(

@@ -136,8 +136,8 @@ def test_ledgers_of_other_versions_and_other_files_are_refused(tmp_path: Path, c
     path = tmp_path / "l.duckdb"
     ingest([str(cur_csv({}))], path)
     with Ledger.open(path, write=True) as ledger:
-        ledger.connection.execute("UPDATE meta SET value = '2' WHERE key = 'schema_version'")
-    with pytest.raises(InputError, match="ledger version 2, accepted: 1; a later Spotwise wrote it; update"):
+        ledger.connection.execute("UPDATE meta SET value = '3' WHERE key = 'schema_version'")
+    with pytest.raises(InputError, match="ledger version 3, accepted: 2; a later Spotwise wrote it; update"):
         Ledger.open(path)
     with pytest.raises(InputError, match="a later Spotwise wrote it"):
         ingest([str(tmp_path / "cur.csv")], path)
