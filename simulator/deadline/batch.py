@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,6 +58,7 @@ class MarketStack:
         spot_price: (M, P, T) USD per instance-hour.
         on_demand_price: (M, T) USD per instance-hour.
         ticks: (M,) length of each market before padding.
+        region: (M, P) number of each pool's region within its market; all pools are in one by default.
     """
 
     tick_seconds: int
@@ -65,6 +66,12 @@ class MarketStack:
     spot_price: FloatArray
     on_demand_price: FloatArray
     ticks: IntArray
+    region: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+
+    def __post_init__(self) -> None:
+        """Without regions, all pools are in one: the careful assumption."""
+        if self.region.size == 0:
+            object.__setattr__(self, "region", np.zeros(self.capacity.shape[:2], np.int64))
 
     @classmethod
     def of(cls, markets: Sequence[Market]) -> MarketStack:
@@ -100,16 +107,19 @@ class MarketStack:
             np.concatenate([padded(stack.spot_price) for stack in stacks]),
             np.concatenate([padded(stack.on_demand_price) for stack in stacks]),
             np.concatenate([stack.ticks for stack in stacks]),
+            np.concatenate([stack.region for stack in stacks]),
         )
 
     @classmethod
     def _single(cls, market: Market) -> MarketStack:
+        regions = [f"{pool.provider}/{pool.region}" for pool in market.pools]
         return cls(
             market.tick_seconds,
             market.spot_capacity[None],
             market.spot_price[None],
             market.on_demand_price.min(axis=0)[None],
             np.array([market.ticks], dtype=np.int64),
+            np.array([[regions.index(region) for region in regions]], dtype=np.int64),
         )
 
     @property

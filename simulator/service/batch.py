@@ -33,6 +33,7 @@ class ServiceObservation:
         ready: (N,) instances that were ready last tick.
         spot_price: (N, P) USD per instance-hour.
         on_demand_price: (N,) USD per instance-hour.
+        region: (N, P) number of each pool's region; pools of one region are lost together more often.
     """
 
     tick_seconds: float
@@ -46,6 +47,7 @@ class ServiceObservation:
     ready: IntArray
     spot_price: FloatArray
     on_demand_price: FloatArray
+    region: IntArray
 
 
 class ServiceBatch:
@@ -126,6 +128,7 @@ class ServiceBatch:
             ready=self.ready.copy(),
             spot_price=self.stack.spot_price[self.market, :, now],
             on_demand_price=self.stack.on_demand_price[self.market, now],
+            region=self.stack.region[self.market],
         )
 
     def step(self, asked: NDArray[np.int64]) -> FloatArray:
