@@ -1,0 +1,153 @@
+"""Which instances there are: what the cloud describes, merged with what the controller itself has just done.
+
+Descriptions lag behind: a new instance may not be shown for a while, one that was terminated may still be. So an
+instance that this controller launched is believed in for a grace period, one that it terminated counts as gone at
+once, and one that is merely absent from an answer counts as held until it was absent several times in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from optimizer.controller.journal import InstanceRow
+from optimizer.controller.providers import Instance
+
+ABSENT_READS = 3
+"""An instance that was shown before is gone when it was absent from this many answers in a row."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one look at the cloud brought.
+
+    Attributes:
+        lost: Instances that ended without this controller's doing.
+        adopted: Instances with this controller's tag that it did not know.
+    """
+
+    lost: list[InstanceRow] = field(default_factory=list)
+    adopted: list[InstanceRow] = field(default_factory=list)
+
+
+class Inventory:
+    """Instances by id and by workload."""
+
+    def __init__(self, rows: Iterable[InstanceRow] = ()) -> None:
+        """Begin with what the journal knows."""
+        self.rows: dict[str, InstanceRow] = {}
+        self._live: dict[str, dict[str, InstanceRow]] = {}
+        self._absent: dict[str, int] = {}
+        self._seen: set[str] = set()
+        self.changed: dict[str, InstanceRow] = {}
+        for row in rows:
+            self._put(row)
+        self.changed.clear()
+
+    def live(self, workload: str) -> Sequence[InstanceRow]:
+        """Held instances of a workload, oldest first."""
+        return sorted(self._live.get(workload, {}).values(), key=lambda row: (row.launched_at, row.id))
+
+    def all_live(self) -> Iterable[InstanceRow]:
+        """Held instances of all workloads."""
+        for rows in self._live.values():
+            yield from rows.values()
+
+    def workloads(self) -> Iterable[str]:
+        """Workloads that hold anything."""
+        return [name for name, rows in self._live.items() if rows]
+
+    def merge(self, described: Sequence[Instance], now: float, grace_seconds: float) -> Changes:
+        """Take in what the cloud describes.
+
+        Args:
+            described: The whole answer.
+            now: Seconds since 1970.
+            grace_seconds: How long a launched instance may be absent from answers.
+
+        Returns:
+            What was lost and what was found.
+        """
+        changes = Changes()
+        shown = set()
+        for instance in described:
+            shown.add(instance.id)
+            self._absent.pop(instance.id, None)
+            known = self.rows.get(instance.id)
+            ended = instance.state in ("leaving", "gone")
+            if known is None:
+                if not ended:
+                    row = _row(instance)
+                    self._put(row)
+                    changes.adopted.append(row)
+                continue
+            self._seen.add(instance.id)
+            if ended and known.state == "live":
+                self._end(known, instance.ended_at)
+                changes.lost.append(self.rows.get(instance.id, known))
+            elif ended and known.state == "leaving" and instance.state == "gone":
+                self._end(known, instance.ended_at)
+        for row in [row for row in self.rows.values() if row.id not in shown]:
+            patience = row.launched_at + grace_seconds if row.id not in self._seen else 0.0
+            self._absent[row.id] = self._absent.get(row.id, 0) + 1
+            if now >= patience and self._absent[row.id] >= ABSENT_READS:
+                self._end(row, None)
+                if row.state == "live":
+                    changes.lost.append(row)
+        return changes
+
+    def launched(self, rows: Iterable[InstanceRow]) -> None:
+        """Take in what a launch gave."""
+        for row in rows:
+            if row.id not in self.rows:
+                self._put(row)
+
+    def leaving(self, ids: Iterable[str]) -> None:
+        """Mark instances that this controller has told to go: they no longer count as held."""
+        for one in ids:
+            row = self.rows.get(one)
+            if row is not None and row.state == "live":
+                self._put(replace(row, state="leaving"))
+
+    def taken(self, instance: str, at: float) -> InstanceRow | None:
+        """An instance that the cloud has announced to take back counts as lost; returns it if it was held."""
+        row = self.rows.get(instance)
+        if row is None or row.state != "live":
+            return None
+        lost = replace(row, state="leaving", ended_at=at)
+        self._put(lost)
+        return lost
+
+    def take_changed(self) -> list[InstanceRow]:
+        """Rows that changed since the last call, for the journal."""
+        changed = list(self.changed.values())
+        self.changed = {}
+        return changed
+
+    def _put(self, row: InstanceRow) -> None:
+        self.rows[row.id] = row
+        self.changed[row.id] = row
+        mine = self._live.setdefault(row.workload, {})
+        if row.state == "live":
+            mine[row.id] = row
+        else:
+            mine.pop(row.id, None)
+
+    def _end(self, row: InstanceRow, at: float | None) -> None:
+        ended = replace(row, state="gone", ended_at=at if at is not None else row.ended_at)
+        self._put(ended)
+        del self.rows[row.id]
+        self._absent.pop(row.id, None)
+        self._seen.discard(row.id)
+
+
+def _row(instance: Instance) -> InstanceRow:
+    return InstanceRow(
+        instance.id,
+        instance.workload,
+        instance.pool,
+        instance.option,
+        instance.token,
+        instance.launched_at,
+        "live",
+    )

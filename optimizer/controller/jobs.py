@@ -1,0 +1,220 @@
+"""Deadline jobs as the controller keeps them: what is left to do, where they run, what they have cost.
+
+The arithmetic between two looks is that of `simulator.deadline.kernel`, for a span of any length; work that nobody
+can vouch for is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.controller.inventory import Inventory
+from optimizer.plan import DeadlineWorkload
+from policies.protocol import Memory
+from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineObservation
+from simulator.deadline.kernel import EPSILON_SECONDS
+from simulator.deadline.observation import BoolArray, FloatArray, IntArray
+from simulator.errors import InputError
+
+STATE = ("work_left", "unsaved", "pending", "placement", "cost", "rate", "at", "done", "missed")
+
+
+class JobFleet:
+    """Jobs that share a policy and a number of pools P; N rows.
+
+    Arrays, (N,) unless said: `work_left`, `unsaved`, `pending` in seconds, `placement` as in the simulator, `cost`
+    USD so far, `rate` USD/h of the present placement, `at` time of the last look, `done`, `missed`. `pool_index`
+    (N, P) points into `pools`; the last column of every count is on-demand capacity.
+    """
+
+    def __init__(self, key: str, workloads: Sequence[DeadlineWorkload]) -> None:
+        """Begin the jobs of a plan, all work still to be done."""
+        self.key = key
+        self.workloads = tuple(workloads)
+        self.names = [one.name for one in workloads]
+        self.row = {name: row for row, name in enumerate(self.names)}
+        self.size, self.pools_each = len(workloads), len(workloads[0].pools)
+        self.pools = {pool.name: pool for one in workloads for pool in one.pools}
+        place = {name: k for k, name in enumerate(self.pools)}
+        self.pool_index = np.array([[place[p.name] for p in one.pools] for one in workloads])
+        self.column = [{p.name: k for k, p in enumerate(one.pools)} for one in workloads]
+        self.work_total = np.array([3600.0 * one.work_hours for one in workloads])
+        self.begins = np.array([one.begins.timestamp() for one in workloads])
+        self.deadline = np.array([one.deadline.timestamp() for one in workloads])
+        self.restart_overhead = np.array([60.0 * one.restart_overhead_minutes for one in workloads])
+        self.checkpoint_interval = np.array([60.0 * one.checkpoint_interval_minutes for one in workloads])
+        self.nodes = np.array([one.nodes for one in workloads], np.int64)
+        prices = np.array([[p.on_demand_price for p in one.pools] for one in workloads])
+        self.cheapest = np.argmin(prices, axis=1)
+        self.on_demand_price = prices.min(axis=1)
+        self.work_left = self.work_total.copy()
+        self.unsaved, self.pending = np.zeros(self.size), np.zeros(self.size)
+        self.cost, self.rate = np.zeros(self.size), np.zeros(self.size)
+        self.placement = np.zeros(self.size, np.int64)
+        self.at = np.full(self.size, np.nan)
+        self.done: BoolArray = np.zeros(self.size, np.bool_)
+        self.missed: BoolArray = np.zeros(self.size, np.bool_)
+        self.memory: Memory = {}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything that a restart needs, the policy's memory included."""
+        return {
+            **{name: getattr(self, name) for name in STATE},
+            **{f"memory.{name}": np.asarray(array) for name, array in self.memory.items()},
+        }
+
+    def restore(self, saved: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from what `state` gave.
+
+        Raises:
+            InputError: It is of other jobs.
+        """
+        for name in STATE:
+            if name not in saved or saved[name].shape != getattr(self, name).shape:
+                raise InputError(f"journal: the saved state of {self.key} does not fit the plan's jobs")
+        for name in STATE:
+            setattr(self, name, np.array(saved[name]))
+        self.memory = {
+            name.removeprefix("memory."): array for name, array in saved.items() if name.startswith("memory.")
+        }
+
+    @property
+    def active(self) -> BoolArray:
+        """(N,) begun and not done."""
+        return np.asarray(np.isfinite(self.at) & ~self.done)
+
+    def held(self, inventory: Inventory) -> IntArray:
+        """(N, P + 1) instances held per pool, and on-demand."""
+        counts = np.zeros((self.size, self.pools_each + 1), np.int64)
+        for instance in inventory.all_live():
+            row = self.row.get(instance.workload)
+            if row is None:
+                continue
+            column = self.column[row].get(instance.pool)
+            if instance.option == "on-demand":
+                counts[row, -1] += 1
+            elif column is not None:
+                counts[row, column] += 1
+        return counts
+
+    def look(self, now: float, held: IntArray, lost_at: Mapping[str, float | None]) -> list[str]:
+        """Account for the time since the last look; returns the names of jobs that were interrupted.
+
+        Args:
+            now: Seconds since 1970.
+            held: What `held` gives now.
+            lost_at: When instances of a workload ended; None = nobody knows.
+        """
+        seen = np.isfinite(self.at) & ~self.done
+        placed = seen & (self.placement != IDLE)
+        kept = self._satisfied(self.placement, held)
+        lost = placed & ~kept
+        until = np.full(self.size, now)
+        for name, moment in lost_at.items():
+            row = self.row.get(name)
+            if row is not None and lost[row]:
+                until[row] = self.at[row] if moment is None else min(max(moment, self.at[row]), now)
+        before = np.where(seen, self.at, now)
+        until = np.maximum(until, before)
+        elapsed = until - before
+        span = np.minimum(elapsed, np.maximum(self.deadline - before, 0.0))
+        span = np.where(self.missed, elapsed, span)
+        productive = np.where(placed, np.maximum(span - self.pending, 0.0), 0.0)
+        self.cost += np.where(placed, self.rate * elapsed / 3600.0, 0.0)
+        self.pending = np.where(placed, np.maximum(self.pending - elapsed, 0.0), self.pending)
+        self.work_left = self.work_left - productive
+        saving = placed & (self.checkpoint_interval > 0.0)
+        self.unsaved[saving] = np.mod(self.unsaved + productive, self.checkpoint_interval, where=saving)[
+            saving
+        ]
+        finished = seen & (self.work_left <= EPSILON_SECONDS)
+        self.work_left[finished] = 0.0
+        self.done |= finished
+        self.missed |= seen & ~self.done & (now >= self.deadline - EPSILON_SECONDS)
+        lost &= ~self.done
+        self.placement[lost] = IDLE
+        self.rate[lost | self.done] = 0.0
+        self.pending[lost] = 0.0
+        self.work_left[lost] += self.unsaved[lost]
+        self.unsaved[lost] = 0.0
+        self.at = np.where(seen | (~self.done & (now >= self.begins)), now, self.at)
+        return [self.names[row] for row in np.flatnonzero(lost)]
+
+    def observe(
+        self,
+        rows: IntArray,
+        now: float,
+        tick_seconds: float,
+        price: Mapping[str, float],
+        offers: Mapping[str, int],
+    ) -> DeadlineObservation:
+        """What a policy may see of some jobs.
+
+        Args:
+            rows: (n,) which.
+            now: Seconds since 1970.
+            tick_seconds: Of the plan.
+            price: Spot price by pool; a pool without one offers nothing.
+            offers: Instances that a pool is believed to have.
+        """
+        known = np.array([name in price for name in self.pools])
+        highest = np.array([pool.on_demand_price for pool in self.pools.values()])
+        quoted = np.array([price.get(name, 0.0) for name in self.pools])
+        quoted = np.where(known, quoted, highest)
+        offered = np.array([offers.get(name, 0) for name in self.pools])
+        index = self.pool_index[rows]
+        nodes = self.nodes[rows]
+        holds = self.placement[rows, None] == FIRST_SPOT + np.arange(self.pools_each)
+        return DeadlineObservation(
+            tick_seconds=float(tick_seconds),
+            work_left=self.work_left[rows],
+            time_left=(self.deadline[rows] - self.begins[rows]) - (now - self.begins[rows]),
+            work_total=self.work_total[rows],
+            time_total=self.deadline[rows] - self.begins[rows],
+            placement=self.placement[rows],
+            pending_overhead=self.pending[rows],
+            unsaved_work=self.unsaved[rows],
+            restart_overhead=self.restart_overhead[rows],
+            checkpoint_interval=self.checkpoint_interval[rows],
+            spot_available=np.asarray((offered[index] >= nodes[:, None]) & known[index]) | holds,
+            spot_price=quoted[index] * nodes[:, None],
+            on_demand_price=self.on_demand_price[rows] * nodes,
+        )
+
+    def confirm(self, wanted: IntArray, held: IntArray, price: Mapping[str, float]) -> IntArray:
+        """Take over where the jobs really are after the calls; returns (N,) the placements that came about.
+
+        Args:
+            wanted: (N,) decided placements; rows that are not active are ignored.
+            held: Instances after the calls.
+            price: Spot price by pool.
+        """
+        active = self.active
+        got = self._satisfied(wanted, held)
+        stayed = self._satisfied(self.placement, held)
+        now = np.where(got, wanted, np.where(stayed, self.placement, IDLE))
+        now = np.where(active, now, self.placement)
+        idle = active & (now == IDLE)
+        launched = active & ~idle & (now != self.placement)
+        self.pending[idle] = 0.0
+        self.pending[launched] = self.restart_overhead[launched]
+        self.unsaved[idle | launched] = 0.0
+        self.placement = now
+        quoted = np.array([price.get(name, pool.on_demand_price) for name, pool in self.pools.items()])
+        spot = quoted[self.pool_index[np.arange(self.size), np.maximum(now - FIRST_SPOT, 0)]]
+        each = np.where(now == ON_DEMAND, self.on_demand_price, spot)
+        self.rate = np.where(active & (now != IDLE), each * self.nodes, 0.0)
+        return now
+
+    def _satisfied(self, placement: IntArray, held: IntArray) -> BoolArray:
+        column = np.where(placement == ON_DEMAND, self.pools_each, placement - FIRST_SPOT)
+        count = held[np.arange(self.size), np.where(placement == IDLE, 0, column)]
+        return np.asarray((placement == IDLE) | (count >= self.nodes))
+
+    def slack(self, now: float) -> FloatArray:
+        """(N,) seconds of slack that are left."""
+        return np.asarray(self.deadline - now - self.work_left)
