@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 
+from optimizer.billing.copies import find_copies
 from optimizer.billing.ledger import Ledger, was_interrupted
 from optimizer.billing.mapping import RAW_VIEW, Queries, compile_queries
 from optimizer.billing.restate import Restatement, bills_of, replace_bills
@@ -190,6 +191,7 @@ class _Batch:
     id: int = 0
     sums_in: dict[_BillKey, Decimal] = field(default_factory=dict)
     sums_rejected: dict[_BillKey, Decimal] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> IngestReport:
         execute = self.ledger.connection.execute
@@ -233,6 +235,15 @@ class _Batch:
                 self.ledger.connection.execute(
                     f"INSERT INTO ledger BY NAME SELECT *, {self.id}::BIGINT AS x_IngestId FROM ({part})"
                 )
+        if len(found) > 1:
+            self.progress("comparing the files")
+            if copies := find_copies(self.ledger, self.id, kind):
+                self.copies |= copies
+                self.ledger.connection.execute(
+                    "DELETE FROM ledger WHERE x_IngestId = ? AND x_SourceFormat = ?", [self.id, kind]
+                )
+                self._read([d for d in found if d.file.name not in copies], kind)
+                return
         self.progress("checking the sums")
         _add(self.sums_in, self.ledger.rows(queries.sums_in))
         if self._reject(queries, raw):
@@ -300,7 +311,10 @@ class _Batch:
         return tuple(bills)
 
     def _warnings(self) -> tuple[str, ...]:
-        found = []
+        found = [
+            f"{copy} holds the same charges as {original}; they count once"
+            for copy, original in self.copies.items()
+        ]
         unknown = self.ledger.rows(
             "SELECT count(*) FROM ledger WHERE x_IngestId = ?"
             " AND contains(x_Flags, 'effective-cost-unknown')",

@@ -1,11 +1,13 @@
 """Any export in: what the ledger says is what was planted, and not a cent is lost."""
 
+import random
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -497,3 +499,40 @@ def test_fewer_files_than_before_are_a_restatement(shared_data: Path, tmp_path: 
     assert not ingest([str(one), str(two)], tmp_path / "l.duckdb").unchanged
     assert not ingest([str(one)], tmp_path / "l.duckdb").unchanged
     assert ingest([str(one)], tmp_path / "l.duckdb").unchanged
+
+
+def _shuffled(source: Path, target: Path, *, keep: float = 1.0) -> None:
+    if source.suffix == ".parquet":
+        table = pq.read_table(source)
+        order = np.random.default_rng(1).permutation(table.num_rows)
+        pq.write_table(table.take(order[: int(keep * order.size)]), target)
+        return
+    header, *rows = source.read_text(encoding="utf-8-sig").splitlines()
+    random.Random(1).shuffle(rows)
+    target.write_text("\n".join([header, *rows[: int(keep * len(rows))]]) + "\n")
+
+
+@pytest.mark.parametrize("export", ["cur", "gcp-parquet", "azure-ea", "focus-csv"])
+def test_the_same_charges_in_another_order_count_once(
+    export: str, tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    truth = WRITERS[export](tmp_path / "export")
+    for file in truth.files:
+        _shuffled(file, file.with_name(f"z-copy-{file.name}"))
+    path = tmp_path / "l.duckdb"
+    report = ingest([str(tmp_path / "export")], path)
+    total = "SELECT sum(BilledCost), sum(EffectiveCost) FROM ledger"
+    billed, effective = ledger_rows(path, total)[0]
+    assert abs(billed - sum(truth.billed.values())) < CENT
+    assert abs(effective - truth.effective) < CENT
+    assert sum("holds the same charges as" in w for w in report.warnings) == len(truth.files)
+    assert ingest([str(tmp_path / "export")], path).unchanged
+
+
+def test_files_with_many_of_the_same_charges_are_refused(tmp_path: Path) -> None:
+    truth = write_cur(demo_scenario(days=2), tmp_path / "export")
+    _shuffled(truth.files[0], tmp_path / "export" / "yesterday.parquet", keep=0.6)
+    with pytest.raises(InputError, match=r"yesterday\.parquet: 100 % of the charges of the smaller one"):
+        ingest([str(tmp_path / "export")], tmp_path / "l.duckdb")
+    with Ledger.open(tmp_path / "l.duckdb") as ledger:
+        assert ledger.rows("SELECT count(*) FROM ledger") == [(0,)]
