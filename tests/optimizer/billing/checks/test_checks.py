@@ -155,6 +155,23 @@ MUTANTS: dict[str, tuple[str, str]] = {
         copy(ON_DEMAND, "* REPLACE (x_SourceLine + 1000000 AS x_SourceLine)"),
         "instance-overlap",
     ),
+    "the bill of a month twice in its file": (
+        "INSERT INTO ledger BY NAME SELECT * REPLACE (x_SourceLine + 1000000 AS x_SourceLine) FROM ledger"
+        " WHERE ProviderName = 'AWS'",
+        "duplicate-charge",
+    ),
+    "the bill under another account": (
+        "INSERT INTO ledger BY NAME SELECT * REPLACE ('other' AS BillingAccountId) FROM ledger"
+        " WHERE ProviderName = 'AWS'",
+        "billed-twice",
+    ),
+    "a charge from another export, of a bill that is called otherwise": (
+        copy(
+            "BilledCost > 0 AND ChargeCategory = 'Usage' AND ProviderName = 'Microsoft'",
+            "* REPLACE ('Cloud' AS ProviderName, 'focus' AS x_SourceFormat, upper(ResourceId) AS ResourceId)",
+        ),
+        "billed-twice",
+    ),
     "a machine without hours": (update("x_InstanceHours = NULL", ON_DEMAND), "instance-unmarked"),
     "a second export of the bill": (
         copy("ChargeCategory = 'Tax'", "* REPLACE ('focus' AS x_SourceFormat, 'other' AS x_SourceFile)"),
@@ -197,6 +214,24 @@ def test_every_mutant_is_killed(mutant: str, golden: Ledger) -> None:
         assert check in found(golden)
     finally:
         golden.connection.execute("ROLLBACK")
+
+
+def test_many_equal_charges_are_an_error_and_a_cheap_one_a_warning(golden: Ledger) -> None:
+    def severity(where: str) -> str:
+        golden.connection.execute("BEGIN")
+        golden.rows(
+            "INSERT INTO ledger BY NAME SELECT * REPLACE ('copy' AS x_SourceFile) FROM ledger"
+            f" WHERE {where} AND ProviderName = 'AWS' AND ChargeCategory = 'Usage' AND BilledCost > 0"
+        )
+        findings = check_ledger(golden).findings
+        golden.connection.execute("ROLLBACK")
+        return next(f.severity for f in findings if f.check == "duplicate-charge")
+
+    assert severity("hash(rowid) % 2 = 0") == "error"
+    cheapest = (
+        "SELECT rowid FROM ledger WHERE BilledCost > 0 AND ProviderName = 'AWS' ORDER BY BilledCost LIMIT 1"
+    )
+    assert severity(f"rowid = ({cheapest})") == "warning"
 
 
 def test_findings_have_counts_and_examples(golden: Ledger) -> None:
