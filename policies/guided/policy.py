@@ -183,7 +183,9 @@ class GuidedPolicy:
         return self.planner.model.availability()
 
     def reset(self, jobs: int, pools: int = 1) -> Memory:
-        """Memory for jobs that are about to begin: the planner's, and `history` of the features."""
+        """Memory for jobs that are about to begin: the planner's, and `history` of the features of one pool."""
+        if pools > 1:
+            return self.planner.reset(jobs, pools)
         return {**self.planner.reset(jobs, pools), HISTORY: RICH.reset(jobs, pools)[HISTORY]}
 
     def describe(self, observation: DeadlineObservation, memory: Memory) -> tuple[Advised, Memory]:
@@ -209,7 +211,9 @@ class GuidedPolicy:
         return Advised(inputs, look.legal, pool), {**remembered, HISTORY: history[HISTORY]}
 
     def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
-        """Decide one tick; always a legal action."""
+        """Decide one tick; always a legal action. Over several pools the planner decides alone."""
+        if observation.pools > 1:
+            return self.planner.act(observation, memory)
         advised, memory = self.describe(observation, memory)
         choice = np.empty(observation.jobs, np.int64)
         doubtful = np.empty(observation.jobs, np.bool_)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numba import njit
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from policies.features.kernels import choose_pool
 from policies.planner.belief import fold
+from policies.planner.cache import CACHE_BYTES, TableCache
+from policies.planner.several import SeveralPools
 from policies.planner.tables import PlannerTables, TickModel
 from policies.protocol import Memory
 from policies.shield import legal_actions
@@ -27,8 +29,6 @@ RATIO_STEP = 0.005
 """Price ratios are rounded to this for the cost-to-go; the price of the decided tick itself is exact."""
 HIGHEST_RATIO = 1.5
 """Above on-demand price the ratio no longer matters to the cost-to-go: spot is not worth it."""
-CACHE_BYTES = 400_000_000
-"""Tables kept at most by default; the ones used longest ago go first."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,8 @@ class SemiMarkovPlanner:
     """Minimises expected cost under a semi-Markov model of availability, within the shield's rule.
 
     Each tick the belief over zone types is updated with what was seen; the decision minimises the price
-    of the tick plus the belief-weighted cost-to-go. With several pools the job is planned as if they were
-    one that is available when any of them is, at the price of the pool it would use. Decisions depend on
-    nothing but observation and memory; tables are solved when first needed and cached.
+    of the tick plus the belief-weighted cost-to-go. With several pools `several` decides. Decisions depend
+    on nothing but observation and memory; tables are solved when first needed and cached.
 
     Attributes:
         model: Availability of a zone.
@@ -58,16 +57,25 @@ class SemiMarkovPlanner:
     model: SemiMarkovModel
     name: str = "planner"
     cache_bytes: int = CACHE_BYTES
-    _tables: OrderedDict[Settings, PlannerTables] = field(default_factory=OrderedDict, repr=False)
     _tick_models: dict[float, TickModel] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def several(self) -> SeveralPools:
+        """Decides for jobs over more than one pool, with the same model."""
+        return SeveralPools(self.model, self.cache_bytes)
+
+    @cached_property
+    def _tables(self) -> TableCache[Settings, PlannerTables]:
+        return TableCache(self.cache_bytes)
 
     def reset(self, jobs: int, pools: int = 1) -> Memory:
         """Memory of jobs about to begin.
 
-        `belief` (N, K, B) over type and age bucket, `last` (N,) availability seen last or -1, `age` (N,)
-        ticks of the present run, `known` (N,) whether that age is exact.
+        Over one pool: `belief` (N, K, B) over type and age bucket, `last` (N,) availability seen last or -1,
+        `age` (N,) ticks of the present run, `known` (N,) whether that age is exact.
         """
-        del pools
+        if pools > 1:
+            return self.several.reset(jobs, pools)
         types, _, buckets = self.model.hazard.shape
         return {
             "belief": np.zeros((jobs, types, buckets)),
@@ -78,12 +86,14 @@ class SemiMarkovPlanner:
 
     def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
         """Decide one tick; always a legal action."""
+        if observation.pools > 1:
+            return self.several.act(observation, memory)
         memory = self.update(observation, memory)
         costs, pool = self.expected_costs(observation, memory)
         return cheapest_legal(costs, pool, legal_actions(observation)), memory
 
     def update(self, observation: DeadlineObservation, memory: Memory) -> Memory:
-        """The memory after one more look at the pools."""
+        """The memory after one more look at the pool; for jobs over one pool."""
         tick_model = self.tick_model(observation.tick_seconds)
         belief = np.array(memory["belief"], np.float64)
         last = np.array(memory["last"], np.int8)
@@ -108,7 +118,7 @@ class SemiMarkovPlanner:
         """Expected cost of idling, on-demand and spot, whether they are legal or not.
 
         Args:
-            observation: N jobs over P pools.
+            observation: N jobs over one pool.
             memory: What `update` returned for this observation.
 
         Returns:
@@ -159,30 +169,18 @@ class SemiMarkovPlanner:
 
     def tables(self, settings: Settings, time_left: float, slack: float) -> PlannerTables:
         """Tables that reach at least `time_left` and `slack` seconds, solved if need be."""
-        tick_minutes = settings.tick_seconds / 60.0
-        ticks = max(int(np.ceil(time_left / settings.tick_seconds - 1e-9)) - 1, 1)
-        slack_minutes = max(slack / 60.0, 0.0)
-        found = self._tables.get(settings)
-        if found is None or found.levels[-1] < ticks or found.slack_minutes[-1] < slack_minutes:
-            if found is not None:
-                ticks = max(ticks, int(found.levels[-1]))
-                slack_minutes = max(slack_minutes, float(found.slack_minutes[-1]))
-            found = PlannerTables.solve(
+
+        def solve(ticks: int, slack_minutes: float) -> PlannerTables:
+            return PlannerTables.solve(
                 self.tick_model(settings.tick_seconds),
-                tick_minutes=tick_minutes,
+                tick_minutes=settings.tick_seconds / 60.0,
                 overhead_minutes=settings.overhead_seconds / 60.0,
                 ratio=settings.ratio,
                 horizon_ticks=ticks,
                 most_slack_minutes=slack_minutes,
             )
-            self._tables[settings] = found
-            while len(self._tables) > 1 and self._cached_bytes() > self.cache_bytes:
-                self._tables.popitem(last=False)
-        self._tables.move_to_end(settings)
-        return found
 
-    def _cached_bytes(self) -> int:
-        return sum(tables.after.nbytes for tables in self._tables.values())
+        return self._tables.get(settings, time_left / settings.tick_seconds - 1.0, slack / 60.0, solve)
 
 
 def cheapest_legal(costs: FloatArray, pool: IntArray, legal: BoolArray) -> IntArray:

@@ -92,6 +92,11 @@ class PlannerTables:
     levels: IntArray
     after: NDArray[np.float32]
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the table."""
+        return int(self.after.nbytes)
+
     @classmethod
     def solve(
         cls,
@@ -122,8 +127,8 @@ class PlannerTables:
         slot[levels] = np.arange(len(levels))
         types, _, buckets = model.hazard.shape
         after = np.zeros((len(levels), types, len(grid), BLOCKS * buckets), np.float32)
-        below_idle, weight_idle = _below(grid, tick_minutes)
-        below_launch, weight_launch = _below(grid, overhead_minutes)
+        below_idle, weight_idle = below(grid, tick_minutes)
+        below_launch, weight_launch = below(grid, overhead_minutes)
         _solve(
             model.hazard,
             model.advance,
@@ -141,7 +146,7 @@ class PlannerTables:
         return cls(grid, levels, after)
 
 
-def _below(grid: FloatArray, minutes: float) -> tuple[IntArray, FloatArray]:
+def below(grid: FloatArray, minutes: float) -> tuple[IntArray, FloatArray]:
     """For each entry the lower neighbour of (entry - minutes) and the weight of the upper one."""
     target = np.maximum(grid - minutes, 0.0)
     lower = np.clip(np.searchsorted(grid, target, side="right") - 1, 0, len(grid) - 2)
