@@ -1,0 +1,338 @@
+"""The fake as one object: takes requests, keeps time, and lets a test look and meddle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from itertools import count
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from optimizer.fake_aws.api import (
+    fleets,
+    group_reports,
+    groups,
+    identity,
+    instances,
+    messages,
+    places,
+    prices,
+    templates,
+)
+from optimizer.fake_aws.api import tags as tag_api
+from optimizer.fake_aws.api.call import Action, Request
+from optimizer.fake_aws.clock import Clock, ManualClock, milliseconds, moment
+from optimizer.fake_aws.cloud.cloud import Bill, Cloud, Event
+from optimizer.fake_aws.errors import AwsError
+from optimizer.fake_aws.faults import Fault, Faults
+from optimizer.fake_aws.journal import Call, CallLog
+from optimizer.fake_aws.limits import RateLimits, throttled
+from optimizer.fake_aws.options import Options
+from optimizer.fake_aws.server import Server
+from optimizer.fake_aws.wire import HttpRequest, RawCall, identify, operation, protocol, read_parameters
+from optimizer.fake_aws.wire.models import SERVICES
+from optimizer.fake_aws.wire.reply import HttpReply, render_error, render_reply
+from simulator.errors import InputError, SpotwiseError
+from simulator.market import Market
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+ACTIONS: dict[str, dict[str, Action]] = {
+    "ec2": {
+        **instances.ACTIONS,
+        **fleets.ACTIONS,
+        **templates.ACTIONS,
+        **prices.ACTIONS,
+        **places.ACTIONS,
+        **tag_api.ACTIONS,
+    },
+    "autoscaling": {**groups.ACTIONS, **group_reports.ACTIONS},
+    "sqs": messages.ACTIONS,
+    "sts": identity.ACTIONS,
+}
+"""What the fake can do, by service."""
+
+LONGEST_WAIT_SECONDS = 0.1
+"""Real seconds after which a waiting receive looks again whether time has brought anything."""
+
+
+class FakeAws:
+    """A stateful EC2, Auto Scaling, SQS and STS on the loopback interface, on top of a market.
+
+    Use it as a context manager, and reach it with any AWS client whose endpoint is `endpoint`:
+
+        with FakeAws(market) as fake:
+            ec2 = fake.client("ec2", "us-east-1")
+            ...
+            fake.advance(600)
+
+    Attributes:
+        clock: Its time. By default it stands at the market's start and moves by `advance` only.
+        log: Calls that it got.
+        faults: Faults in force; `fault` adds one.
+        before_call: Called with each call when its parameters are read, before anything happens; may sleep,
+            kill or advance.
+        after_call: Called with each call when its outcome is known, before the reply leaves.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        options: Options | None = None,
+        *,
+        clock: Clock | None = None,
+        anchor: datetime | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        log_limit: int | None = None,
+    ) -> None:
+        """Listen at `port` of a loopback address.
+
+        Args:
+            market: Pools with capacity and prices.
+            options: How the cloud behaves.
+            clock: Its time; by default a `ManualClock` at `anchor`.
+            anchor: When tick 0 of the market begins; by default the market's own start.
+            host: A loopback address.
+            port: TCP port; 0 takes a free one.
+            log_limit: Most calls and events that are kept; None keeps all.
+
+        Raises:
+            InputError: The market or the address cannot be used.
+        """
+        anchor = anchor or market.start
+        self.clock: Clock = clock or ManualClock(anchor)
+        self.log = CallLog(log_limit)
+        self.faults = Faults()
+        self.before_call: list[Callable[[Call], None]] = []
+        self.after_call: list[Callable[[Call], None]] = []
+        self._options = options or Options()
+        self._limits = RateLimits() if self._options.rate_limits else None
+        self._cloud = Cloud(market, self._options, anchor, milliseconds(self.clock.now()), log_limit)
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._numbers = count(1)
+        self._closing = False
+        self._server = Server(self.handle, host, port)
+
+    # ---------------------------------------------------------------------------------------- lifetime
+    @property
+    def endpoint(self) -> str:
+        """URL at which it listens."""
+        return self._server.url
+
+    def client(self, service: str, region: str | None = None, **settings: Any) -> BaseClient:
+        """A boto3 client of the fake that does not retry; `settings` go to `botocore.config.Config`.
+
+        Args:
+            service: `ec2`, `autoscaling`, `sqs` or `sts`.
+            region: A region of the market; by default its first.
+            settings: For example `retries={"mode": "standard", "total_max_attempts": 3}`.
+        """
+        import boto3
+        from botocore.config import Config
+
+        config = Config(**{"retries": {"total_max_attempts": 1}, **settings})
+        session = boto3.Session(aws_access_key_id="fake", aws_secret_access_key="fake")  # noqa: S106 - no secret
+        client: BaseClient = session.client(
+            service,  # type: ignore[call-overload]  # overloaded per service name in the stubs
+            region_name=region or next(iter(self._cloud.regions)),
+            endpoint_url=self.endpoint,
+            config=config,
+        )
+        return client
+
+    def close(self) -> None:
+        """Stop listening and drop all connections."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._server.close()
+
+    def __enter__(self) -> FakeAws:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------ for the test
+    def now(self) -> datetime:
+        """The cloud's time; never goes back, even when its clock does."""
+        with self._lock:
+            return moment(self._settle())
+
+    def tick(self) -> int:
+        """The market's tick in force."""
+        with self._lock:
+            self._settle()
+            return self._cloud.tick
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock and let everything happen that is due.
+
+        Raises:
+            SpotwiseError: The clock is not a `ManualClock`.
+        """
+        if not isinstance(self.clock, ManualClock):
+            raise SpotwiseError("the fake runs on a clock that moves by itself; accepted: a ManualClock")
+        with self._lock:
+            self.clock.advance(seconds)
+            self._settle()
+
+    def bill(self) -> Bill:
+        """What every instance cost so far."""
+        with self._lock:
+            self._settle()
+            return self._cloud.bill()
+
+    def events(self) -> list[Event]:
+        """Every event that the cloud published."""
+        with self._lock:
+            self._settle()
+            return list(self._cloud.events)
+
+    def held(self) -> dict[str, int]:
+        """Spot instances held, by name of the pool."""
+        with self._lock:
+            self._settle()
+            cloud = self._cloud
+            return {place.name: cloud.holdings.count(pool) for pool, place in enumerate(cloud.pools.pools)}
+
+    def fault(self, fault: Fault) -> Fault:
+        """Put a fault in force."""
+        with self._lock:
+            return self.faults.add(fault, self._settle())
+
+    def publish(
+        self, region: str, kind: str, instance_id: str, detail: dict[str, Any], copies: int = 1
+    ) -> None:
+        """Send an event of your own to the notice queue, several times if wanted.
+
+        Raises:
+            InputError: There is no such region.
+        """
+        with self._changed:
+            self._settle()
+            if region not in self._cloud.regions:
+                raise InputError(f"region {region}; accepted: {', '.join(self._cloud.regions)}")
+            for _ in range(copies):
+                self._cloud.publish_raw(
+                    region, kind, instance_id, detail, resource=f"arn:aws:ec2:{region}:instance/{instance_id}"
+                )
+            self._changed.notify_all()
+
+    def interrupt(self, *instance_ids: str) -> None:
+        """Warn of, and after `notice_seconds` take, spot instances although there is capacity.
+
+        Raises:
+            InputError: One of them is no spot instance that runs.
+        """
+        with self._changed:
+            self._settle()
+            for name in instance_ids:
+                self._cloud.interrupt(name)
+            self._changed.notify_all()
+
+    # ---------------------------------------------------------------------------------------- requests
+    def handle(self, http: HttpRequest) -> HttpReply | None:
+        """Answer one HTTP request; None drops the connection without an answer."""
+        number = next(self._numbers)
+        request_id = f"00000000-0000-4000-8000-{number:012x}"
+        spoken, call = "ec2", None
+        try:
+            raw = identify(http)
+            if raw.service not in SERVICES:
+                raise AwsError("UnrecognizedClientException", f"The fake has no service {raw.service[:50]!r}")
+            spoken = protocol(raw.service)
+            model = operation(raw.service, raw.action)
+            action = ACTIONS[raw.service].get(raw.action)
+            if action is None:
+                raise AwsError("NotImplemented", f"The fake does not implement {raw.action}", 501)
+            call = self._begin(number, raw, action, read_parameters(raw, model, spoken))
+            reply = self._carry_out(call, action, request_id)
+            if reply is None:
+                return None
+            return render_reply(reply, model, spoken, request_id)
+        except AwsError as error:
+            if call is not None and not call.outcome:
+                self._finish(call, error.code)
+            return render_error(error, spoken, request_id)
+
+    def _begin(self, number: int, raw: RawCall, action: Action, parameters: dict[str, Any]) -> Call:
+        region = raw.region or next(iter(self._cloud.regions))
+        if raw.service == "sts" and region not in self._cloud.regions:
+            region = next(iter(self._cloud.regions))
+        if region not in self._cloud.regions:
+            raise AwsError(
+                "InvalidParameterValue",
+                f"The market has no region {region[:50]!r}; accepted: {', '.join(self._cloud.regions)}",
+            )
+        call = Call(
+            number, self.now(), region, raw.service, raw.action, action.mutating, parameters, raw.access_key
+        )
+        for hook in self.before_call:
+            hook(call)
+        return call
+
+    def _carry_out(self, call: Call, action: Action, request_id: str) -> dict[str, Any] | None:
+        with self._changed:
+            now = self._settle()
+            call.at = moment(now)
+            fault = self.faults.strike(call.service, call.region, call.action, now)
+            call.fault = fault.kind if fault else ""
+            if fault and fault.kind == "unreachable":
+                self._finish(call, "Unreachable")
+                return None
+            if fault and fault.kind == "throttle":
+                raise throttled(call.service)
+            if fault and fault.kind == "error":
+                raise AwsError(fault.code, fault.message, fault.status)
+            if self._limits is not None:
+                self._limits.check_call(call.service, call.region, call.action, call.mutating, now)
+            reply = action.handler(self._request(call, request_id))
+            call.acted, call.reply = True, reply
+            self._finish(call, "")
+            self._changed.notify_all()
+        if fault and fault.kind == "lost_reply":
+            return None
+        if fault and fault.kind == "slow_reply":
+            time.sleep(fault.delay)
+        return reply
+
+    def _finish(self, call: Call, outcome: str) -> None:
+        call.outcome = outcome
+        with self._lock:
+            self.log.add(call)
+        for hook in self.after_call:
+            hook(call)
+
+    def _request(self, call: Call, request_id: str) -> Request:
+        return Request(
+            cloud=self._cloud,
+            region=self._cloud.regions[call.region],
+            action=call.action,
+            parameters=call.parameters,
+            id=request_id,
+            access_key=call.access_key,
+            limits=self._limits,
+            endpoint=self.endpoint,
+            wait=self._wait,
+        )
+
+    def _wait(self, ms: int) -> bool:
+        """Let others act for a while; False if the clock only moves by hand, or the fake closes."""
+        seconds = min(self.clock.real_seconds(ms / 1000), LONGEST_WAIT_SECONDS)
+        if seconds <= 0 or self._closing:
+            return False
+        self._changed.wait(seconds)
+        self._settle()
+        return not self._closing
+
+    def _settle(self) -> int:
+        self._cloud.schedule.settle(milliseconds(self.clock.now()))
+        return self._cloud.now
