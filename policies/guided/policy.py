@@ -183,7 +183,7 @@ class GuidedPolicy:
         return self.planner.model.availability()
 
     def reset(self, jobs: int, pools: int = 1) -> Memory:
-        """Memory for jobs that are about to begin: the planner's, and `history` of the features of one pool."""
+        """Memory for jobs about to begin: the planner's, and `history` of the features of one pool."""
         if pools > 1:
             return self.planner.reset(jobs, pools)
         return {**self.planner.reset(jobs, pools), HISTORY: RICH.reset(jobs, pools)[HISTORY]}

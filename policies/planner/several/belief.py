@@ -1,7 +1,5 @@
 """What the planner believes of each of several pools, seen or not: type, state and age of the run."""
 
-
-
 from __future__ import annotations
 
 import numpy as np

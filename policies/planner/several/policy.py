@@ -1,7 +1,5 @@
 """Decides among several pools: least expected cost of staying, moving, on-demand and idling."""
 
-
-
 from __future__ import annotations
 
 from dataclasses import dataclass, field
