@@ -38,7 +38,7 @@ from training.checkpoint import (
     restore_random_state,
     save_checkpoint,
 )
-from training.config import TrainingConfig
+from training.config import EvaluationSettings, TrainingConfig
 from training.held_out import HeldOut, Score, split
 from training.tracking import NoTracker, Tracker, TrackingError, flat, git_revision
 
@@ -71,6 +71,19 @@ class Data:
     markets: Sequence[Market]
     sha256: Mapping[str, str] = field(default_factory=dict)
     evaluation: Sequence[Market] | None = None
+
+    def parts(self, settings: EvaluationSettings) -> tuple[list[Market], HeldOut]:
+        """The markets to train on, and the windows to evaluate on.
+
+        Raises:
+            InputError: A job that is evaluated does not fit the markets.
+        """
+        if self.evaluation is None:
+            training, evaluation = split(self.markets, settings.holdout_share)
+        else:
+            training, evaluation = list(self.markets), list(self.evaluation)
+        jobs = [job.job() for job in settings.jobs]
+        return training, HeldOut(evaluation, jobs, settings.stride_hours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +162,7 @@ class Trainer:
         self.watch = watch
         self.callbacks = list(callbacks)
         self.features = feature_set(config.features)
-        if data.evaluation is None:
-            training, evaluation = split(data.markets, config.evaluation.holdout_share)
-        else:
-            training, evaluation = list(data.markets), list(data.evaluation)
-        jobs = [job.job() for job in config.evaluation.jobs]
-        self.held_out = HeldOut(evaluation, jobs, config.evaluation.stride_hours)
+        training, self.held_out = data.parts(config.evaluation)
         self.env = DeadlineVecEnv(
             EpisodeMarkets.of(training, **config.markets.model_dump()),
             config.ppo.environments,
@@ -172,6 +180,11 @@ class Trainer:
         self.evaluated_at = 0
         self.without_gain = 0
         self.run_id = ""
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End `run` after the rollout at hand as Ctrl-C would: with a checkpoint and `KeyboardInterrupt`."""
+        self._stopped = True
 
     @property
     def checkpoint_path(self) -> Path:
@@ -191,8 +204,9 @@ class Trainer:
         Raises:
             InputError: There is no checkpoint, it belongs to another run, an unfinished one would be lost,
                 or a file cannot be written.
-            KeyboardInterrupt: Ctrl-C; the rollout at hand was finished and a checkpoint written. A second
-                Ctrl-C interrupts at once and leaves the last checkpoint.
+            KeyboardInterrupt: Ctrl-C or SIGTERM, whose number it carries, or `stop`; the rollout at hand was
+                finished and a checkpoint written. A second signal interrupts at once and leaves the last
+                checkpoint.
         """
         found = self._found(resume)
         total = self.config.ppo.total_steps
@@ -212,9 +226,9 @@ class Trainer:
                 while self.agent.num_timesteps < total and not self._out_of_patience():
                     if not self._rollout(callback):
                         break
-                    if interrupted():
+                    if (number := interrupted()) or self._stopped:
                         self._save(finished=False)
-                        raise KeyboardInterrupt
+                        raise KeyboardInterrupt(number or signal.SIGINT)
                 callback.on_training_end()
                 trained = self._finish()
         except KeyboardInterrupt:
@@ -441,22 +455,25 @@ def _episode_metrics(finished: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 @contextmanager
-def interruptions() -> Iterator[Callable[[], bool]]:
-    """Note the first Ctrl-C instead of raising it; the second is raised. Outside the main thread: nothing."""
+def interruptions() -> Iterator[Callable[[], int]]:
+    """Note the first Ctrl-C or SIGTERM, by number, instead of raising it; a second one is raised.
+
+    Outside the main thread no signal arrives, and nothing is noted.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: 0
         return
     seen: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame
         if seen:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         seen.append(number)
 
-    signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(seen)
+        yield lambda: seen[0] if seen else 0
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

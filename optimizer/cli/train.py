@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,11 +64,11 @@ def train(
     trainer = Trainer(settings, data, folder, seed=seed, tracker=_tracker(tracking_uri, settings))
     try:
         trained = _with_bar(trainer, resume) if progress and not as_json else trainer.run(resume=resume)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         hint = f"{trainer.checkpoint_path}; go on with the same command and --resume --out {folder}"
         there = trainer.checkpoint_path.is_file()
         typer.secho(f"interrupted: {hint if there else 'nothing was written yet'}", err=True)
-        raise
+        raise typer.Exit(128 + (interruption.args or (signal.SIGINT,))[0]) from interruption
     _report(trained, as_json)
 
 

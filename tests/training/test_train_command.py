@@ -62,16 +62,19 @@ def test_bad_input_exits_with_two_and_without_a_traceback(folder: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_ctrl_c_writes_a_checkpoint_ends_the_mlflow_run_as_killed_and_resumes(folder: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_writes_a_checkpoint_and_ends_the_mlflow_run_as_killed(
+    folder: Path, number: signal.Signals
+) -> None:
     options = ("--tracking-uri", "sqlite:///m.db", "--no-progress", "--total-steps", "100000000")
     process = start(folder, *options)
     checkpoint = folder / "runs" / "tiny-seed0" / "checkpoint.safetensors"
     until = time.monotonic() + 100
     while not checkpoint.exists() and time.monotonic() < until and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert "--resume" in err
     assert "Traceback" not in err
     note = load_checkpoint(checkpoint).note
