@@ -192,6 +192,7 @@ class _Batch:
     sums_in: dict[_BillKey, Decimal] = field(default_factory=dict)
     sums_rejected: dict[_BillKey, Decimal] = field(default_factory=dict)
     copies: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     def run(self) -> IngestReport:
         execute = self.ledger.connection.execute
@@ -244,6 +245,7 @@ class _Batch:
                 )
                 self._read([d for d in found if d.file.name not in copies], kind)
                 return
+        self.remarks += raw.remarks
         self.progress("checking the sums")
         _add(self.sums_in, self.ledger.rows(queries.sums_in))
         if self._reject(queries, raw):
@@ -268,11 +270,11 @@ class _Batch:
                 " AND rejected_rows.source_line = r.source_line",
                 [self.id],
             )
-        for file, line, text in raw.malformed:
+        for bad in raw.malformed:
             execute(
                 "INSERT INTO rejected_rows (ingest_id, source_file, source_line, reason, source_row)"
                 " VALUES (?, ?, ?, ?, ?)",
-                [self.id, file, line, "the line does not have the columns of line 1", text],
+                [self.id, bad.file, bad.line, bad.reason, bad.text],
             )
         return count
 
@@ -311,7 +313,7 @@ class _Batch:
         return tuple(bills)
 
     def _warnings(self) -> tuple[str, ...]:
-        found = [
+        found = self.remarks + [
             f"{copy} holds the same charges as {original}; they count once"
             for copy, original in self.copies.items()
         ]

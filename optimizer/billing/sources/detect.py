@@ -8,7 +8,6 @@ import json
 import re
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from optimizer.billing.sources.files import SourceFile
@@ -141,14 +140,3 @@ def snake(name: str) -> str:
     group, _, rest = name.partition("/")
     words = "_".join(re.sub(r"(?<!^)(?=[A-Z])", "_", part) for part in (group, rest) if part)
     return re.sub(r"[^a-z0-9_]", "_", words.lower())
-
-
-def is_gzip_whole(path: Path) -> bool:
-    """Return whether a gzip file can be read to its end."""
-    try:
-        with gzip.open(path, "rb") as source:
-            while source.read(1 << 20):
-                pass
-    except (OSError, EOFError, zlib.error):
-        return False
-    return True

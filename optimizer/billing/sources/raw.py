@@ -8,37 +8,22 @@ from dataclasses import dataclass
 import duckdb
 
 from optimizer.billing.focus import MONEY
-from optimizer.billing.sources.detect import Detected, Format, is_gzip_whole, snake
+from optimizer.billing.sources.detect import Detected, Format, snake
 from optimizer.billing.sources.fields import Field, fields_of
+from optimizer.billing.sources.scan import (
+    SHAPE_ERROR,
+    MalformedLine,
+    literal,
+    no_row,
+    parquet_rows,
+    parquet_scan,
+    quote,
+    read_csv,
+    read_json,
+)
 from simulator.errors import InputError
 
 _SQL_MONEY = MONEY.upper()
-
-_GCP_JSON = {
-    "billing_account_id": "VARCHAR",
-    "service": "STRUCT(id VARCHAR, description VARCHAR)",
-    "sku": "STRUCT(id VARCHAR, description VARCHAR)",
-    "usage_start_time": "VARCHAR",
-    "usage_end_time": "VARCHAR",
-    "project": "STRUCT(id VARCHAR, name VARCHAR)",
-    "labels": "STRUCT(key VARCHAR, value VARCHAR)[]",
-    "system_labels": "STRUCT(key VARCHAR, value VARCHAR)[]",
-    "tags": "STRUCT(key VARCHAR, value VARCHAR)[]",
-    "location": "STRUCT(location VARCHAR, region VARCHAR, zone VARCHAR)",
-    # Amounts as text: nothing is lost on the way to a decimal.
-    "cost": "VARCHAR",
-    "currency": "VARCHAR",
-    "usage": "STRUCT(amount VARCHAR, unit VARCHAR, amount_in_pricing_units VARCHAR, pricing_unit VARCHAR)",
-    "credits": "STRUCT(name VARCHAR, amount VARCHAR, id VARCHAR, type VARCHAR)[]",
-    "invoice": 'STRUCT("month" VARCHAR)',
-    "cost_type": "VARCHAR",
-    "adjustment_info": "STRUCT(id VARCHAR, type VARCHAR)",
-    "cost_at_list": "VARCHAR",
-    "resource": "STRUCT(name VARCHAR, global_name VARCHAR)",
-    "subscription": "STRUCT(instance_id VARCHAR)",
-    "seller_name": "VARCHAR",
-}
-"""Columns of a Google export in JSON lines; what a line does not have is null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +37,14 @@ class RawTable:
         credits: For Google, a view with one row per credit: the columns of its line, `credit_name`,
             `credit_amount`,
             `credit_type`, `credit_id`; empty otherwise.
-        malformed: Lines that do not have the columns of their header: (file, line, text).
+        malformed: Lines that cannot be read at all.
+        remarks: What the user should know about the files, such as that one has no rows.
     """
 
     view: str
     credits: str
-    malformed: tuple[tuple[str, int, str], ...]
-
-
-def quote(name: str) -> str:
-    """Return `name` as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Return `text` as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
+    malformed: tuple[MalformedLine, ...]
+    remarks: tuple[str, ...]
 
 
 def open_raw(
@@ -83,22 +60,20 @@ def open_raw(
     """
     parts: list[str] = []
     credit_parts: list[str] = []
-    malformed: list[tuple[str, int, str]] = []
+    malformed: list[MalformedLine] = []
+    remarks: list[str] = []
     parquet = [d for d in found if d.container == "parquet"]
     if parquet:
-        scan = _parquet_scan(parquet)
+        remarks += [no_row(d) for d in parquet if parquet_rows(d) == 0]
+        scan = parquet_scan(parquet)
         part, credit = _project(connection, scan, format, parquet[0].file.name)
         parts.append(part)
         credit_parts += credit
     for one in (d for d in found if d.container != "parquet"):
-        if one.file.name.endswith(".gz") and not is_gzip_whole(one.file.path):
-            raise InputError(f"{one.file.name}: damaged or truncated gzip data; download it again")
-        if one.container == "csv":
-            bad = _malformed_lines(connection, one)
-            malformed += [(one.file.name, line, text) for line, text in bad]
-            scan = _csv_scan(one, [line for line, _ in bad])
-        else:
-            scan = _json_scan(one)
+        text = read_csv(connection, one) if one.container == "csv" else read_json(connection, one)
+        malformed += text.malformed
+        remarks += text.remarks
+        scan = text.scan
         part, credit = _project(connection, scan, format, one.file.name)
         parts.append(part)
         credit_parts += credit
@@ -110,85 +85,7 @@ def open_raw(
             f"CREATE OR REPLACE TEMP VIEW {quote(credits_view)} AS "
             + " UNION ALL BY NAME ".join(credit_parts)
         )
-    return RawTable(view, credits_view, tuple(malformed))
-
-
-def _parquet_scan(found: Sequence[Detected]) -> str:
-    # `filename` is the path on this machine; what came from S3 is known to the user under another name.
-    paths = ", ".join(literal(str(d.file.path)) for d in found)
-    names = ", ".join(f"{literal(str(d.file.path))}: {literal(d.file.name)}" for d in found)
-    return (
-        f"(SELECT * EXCLUDE (filename, file_row_number), MAP {{{names}}}[filename] AS source_file,"
-        " file_row_number + 1 AS source_line"
-        f" FROM read_parquet([{paths}], filename = true, file_row_number = true, union_by_name = true,"
-        " hive_partitioning = false))"
-    )
-
-
-def _csv_options(one: Detected) -> str:
-    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in one.header)
-    nulls = "['', 'NULL']" if one.format == "focus" else "['']"
-    return (
-        f"{literal(str(one.file.path))}, columns = {{{columns}}}, header = true, auto_detect = false,"
-        " delim = ',',"
-        f" quote = '\"', escape = '\"', nullstr = {nulls}, allow_quoted_nulls = true, max_line_size ="
-        " 4194304,"
-        " null_padding = false"
-    )
-
-
-def _malformed_lines(connection: duckdb.DuckDBPyConnection, one: Detected) -> list[tuple[int, str]]:
-    """Return line number and text of the lines that do not fit the header."""
-    connection.execute("DROP TABLE IF EXISTS temp.csv_errors")
-    connection.execute("DROP TABLE IF EXISTS temp.csv_scans")
-    try:
-        connection.execute(
-            f"SELECT count(*) FROM read_csv({_csv_options(one)}, store_rejects = true, rejects_limit = 10000,"
-            " rejects_table = 'csv_errors', rejects_scan = 'csv_scans') WHERE COLUMNS(*) IS NOT NULL"
-        ).fetchall()
-    except duckdb.Error as error:
-        raise InputError(
-            f"{one.file.name}: {str(error).splitlines()[0]}; accepted: CSV as exported"
-        ) from error
-    rows = connection.execute(
-        "SELECT line, any_value(csv_line), any_value(error_type::VARCHAR) FROM csv_errors GROUP BY"
-        " line ORDER BY line"
-    ).fetchall()
-    for line, _, kind in rows:
-        # Only the number of columns shows whichever columns are read; other damage one query would see and
-        # the next would not.
-        if kind not in ("MISSING COLUMNS", "TOO MANY COLUMNS"):
-            raise InputError(f"{one.file.name}: line {line}: {kind.lower()}; accepted: UTF-8 CSV as exported")
-    if len(rows) >= 10000:
-        raise InputError(
-            f"{one.file.name}: 10000 or more lines do not have the {len(one.header)} columns of line 1; "
-            "accepted: a comma-separated export as downloaded"
-        )
-    return [(int(line), str(text)) for line, text, _ in rows]
-
-
-def _csv_scan(one: Detected, bad: Sequence[int]) -> str:
-    # Records count from 1 below the header; every malformed line before a record moves it one line down.
-    moved = "".join(f" + (n >= {line - place})::INT" for place, line in enumerate(bad, start=1))
-    skip = ", ignore_errors = true" if bad else ""
-    return (
-        f"(SELECT * EXCLUDE n, {literal(one.file.name)} AS source_file, n + 1{moved} AS source_line"
-        f" FROM (SELECT *, row_number() OVER () AS n FROM read_csv({_csv_options(one)}{skip})))"
-    )
-
-
-def _json_scan(one: Detected) -> str:
-    if one.format != "gcp":
-        raise InputError(
-            f"{one.file.name}: {one.format} as JSON; accepted: parquet or CSV (JSON lines for gcp only)"
-        )
-    columns = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in _GCP_JSON.items())
-    return (
-        f"(SELECT *, {literal(one.file.name)} AS source_file, row_number() OVER () AS source_line"
-        f" FROM read_json({literal(str(one.file.path))}, columns = {{{columns}}}, format ="
-        " 'newline_delimited',"
-        " ignore_errors = true, maximum_object_size = 16777216))"
-    )
+    return RawTable(view, credits_view, tuple(malformed), tuple(remarks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +124,7 @@ def _project(
     if format == "gcp":
         columns += _credit_sums("credits" in sources)
         errors += [_CREDIT_COMPLAINT] if "credits" in sources else []
+    errors += [SHAPE_ERROR] if SHAPE_ERROR in sources else []
     parse_error = f"nullif(concat_ws('; ', {', '.join(errors)}), '')" if errors else "NULL::VARCHAR"
     body = ", ".join(
         [*columns, "source_file", "source_line::BIGINT AS source_line", f"{parse_error} AS parse_error"]

@@ -1,18 +1,21 @@
 """Damaged, strange and hostile files give a clear error, or rejected rows, and lose nothing."""
 
 import gzip
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from optimizer.billing.focus import NAMES
 from optimizer.billing.ingest import ingest
 from optimizer.billing.ledger import Ledger
-from optimizer.billing.sample import demo_scenario, write_cur
+from optimizer.billing.sample import demo_scenario, write_cur, write_gcp
 from simulator.errors import InputError, SpotwiseError
 
 Rows = list[tuple[Any, ...]]
@@ -78,6 +81,8 @@ def test_lines_of_the_wrong_width_are_rejected_with_their_line(
     path.write_text("\n".join(lines) + "\n")
     report = ingest([str(path)], tmp_path / "l.duckdb")
     assert report.rows == 3
+    text = ledger_rows(tmp_path / "l.duckdb", "SELECT source_row FROM rejected_rows WHERE source_line = 3")
+    assert text == [("too,short",)]
     rows = ledger_rows(tmp_path / "l.duckdb", "SELECT source_line, reason FROM rejected_rows ORDER BY 1")
     assert rows == [
         (3, "the line does not have the columns of line 1"),
@@ -215,8 +220,69 @@ def test_amounts_that_are_no_amounts_are_rejected(cur_csv: CurCsv, tmp_path: Pat
     assert report.rejected == {f"line_item_unblended_cost: not a number: {text}": 1 for text in odd}
 
 
-def test_a_header_without_rows_is_an_empty_bill(cur_csv: CurCsv, tmp_path: Path) -> None:
+def test_a_header_without_rows_changes_nothing_and_is_said_to_be(cur_csv: CurCsv, tmp_path: Path) -> None:
     path = cur_csv({})
+    ingest([str(path)], tmp_path / "l.duckdb")
     path.write_text(path.read_text().splitlines()[0] + "\n")
     report = ingest([str(path)], tmp_path / "l.duckdb")
-    assert (report.rows, report.bills, report.rejected) == (0, (), {})
+    assert (report.rows, report.bills, report.rejected, report.replaced) == (0, (), {}, ())
+    assert report.warnings == (f"{path}: a header and no row; it changes no bill",)
+    with Ledger.open(tmp_path / "l.duckdb") as ledger:
+        assert ledger.rows("SELECT sum(BilledCost) FROM ledger") == [(Decimal("0.096"),)]
+    empty, names = tmp_path / "empty.parquet", path.read_text().strip().split(",")
+    pq.write_table(pa.table({name: pa.array([], pa.string()) for name in names}), empty)
+    report = ingest([str(empty)], tmp_path / "l.duckdb")
+    assert report.warnings == (f"{empty}: a header and no row; it changes no bill",)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_text_file_that_was_cut_off_is_refused(cur_csv: CurCsv, tmp_path: Path, packed: bool) -> None:
+    whole = cur_csv({}, {"line_item_line_item_description": 'a, "b"\nc'}, {}).read_bytes()
+    last = whole.rstrip().rfind(b"\n") + 1
+    ledger = tmp_path / "l.duckdb"
+    ingest([str(tmp_path / "cur.csv")], ledger)
+
+    def cut(size: int, end: bytes = b"") -> Path:
+        path = tmp_path / ("cut.csv.gz" if packed else "cut.csv")
+        text = whole[:size] + end
+        path.write_bytes(gzip.compress(text) if packed else text)
+        return path
+
+    # Within the last line, within the quotes of the line before it, and with a line end behind the stump.
+    for size, end in ((last + 40, b""), (last - 40, b""), (last + 200, b"\r\n"), (last + 3, b"\r\n")):
+        refused(
+            tmp_path, cut(size, end), r"the file was cut off in line [34], its last .*nothing was written"
+        )
+    # A whole last line without an end may be all there is.
+    report = ingest([str(cut(len(whole.rstrip())))], ledger)
+    assert report.rows == 3
+    assert "its last line has no end" in report.warnings[0]
+
+
+def test_lines_that_are_no_json_keep_their_text_and_say_so(
+    tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    truth = write_gcp(demo_scenario("gcp", days=9), tmp_path / "export", format="jsonl")
+    path = truth.files[0]
+    lines = path.read_text().splitlines()
+    odd = json.loads(lines[4]) | {"usage": "much", "credits": {"amount": "-1"}}
+    lines[2:2] = ["", '{"billing_account_id": "broken', "[1, 2]", json.dumps(odd)]
+    path.write_text("\n".join(lines) + "\n")
+    report = ingest([str(path)], tmp_path / "l.duckdb")
+    rows = ledger_rows(
+        tmp_path / "l.duckdb", "SELECT source_line, reason, source_row FROM rejected_rows ORDER BY 1"
+    )
+    assert rows[:2] == [
+        (4, "the line is not JSON", '{"billing_account_id": "broken'),
+        (5, "the line is no JSON object", "[1, 2]"),
+    ]
+    line, reason, text = rows[2]
+    assert (line, reason) == (6, "usage: not a JSON object; credits: not a JSON array")
+    assert json.loads(text)["sku_id"] == odd["sku"]["id"]
+    assert len(rows) == 3
+    # What an odd line costs is known, and counts as rejected.
+    assert sum(b.cost_rejected for b in report.bills) == Decimal(str(odd["cost"]))
+    last = ledger_rows(tmp_path / "l.duckdb", "SELECT max(x_SourceLine) FROM ledger")
+    assert last == [(len(lines),)]
+    path.write_text("\n".join(lines)[:-40])
+    refused(tmp_path, path, f"the file was cut off in line {len(lines)}, its last")
