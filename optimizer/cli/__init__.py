@@ -8,10 +8,21 @@ from typing import Annotated
 
 import typer
 
-COMMANDS: tuple[str, ...] = ("demo", "market", "ledger", "workloads", "tags", "train", "evaluate", "promote")
+COMMANDS: tuple[str, ...] = (
+    "demo",
+    "market",
+    "ledger",
+    "workloads",
+    "tags",
+    "train",
+    "evaluate",
+    "promote",
+    "fake_aws",
+)
 """Modules of this package with an `app` (a `typer.Typer`), in the order of the help page.
 
-An `app` with one callback-less command named like its module becomes a plain command.
+An `app` with one callback-less command named like its module, with hyphens for underscores, becomes a plain
+command.
 """
 
 app = typer.Typer(
@@ -53,7 +64,7 @@ def _attach() -> None:
     for name in COMMANDS:
         group: typer.Typer = importlib.import_module(f"optimizer.cli.{name}").app
         commands = group.registered_commands
-        if len(commands) == 1 and not group.registered_groups and commands[0].name == name:
+        if len(commands) == 1 and not group.registered_groups and commands[0].name == name.replace("_", "-"):
             app.registered_commands.append(commands[0])
         else:
             app.add_typer(group, name=name)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from optimizer.fake_aws.api import (
     fleets,
@@ -25,6 +25,7 @@ from optimizer.fake_aws.api import tags as tag_api
 from optimizer.fake_aws.api.call import Action, Request
 from optimizer.fake_aws.clock import Clock, ManualClock, milliseconds, moment
 from optimizer.fake_aws.cloud.cloud import Bill, Cloud, Event
+from optimizer.fake_aws.control import PREFIX, answer_control
 from optimizer.fake_aws.errors import AwsError
 from optimizer.fake_aws.faults import Fault, Faults
 from optimizer.fake_aws.journal import Call, CallLog
@@ -36,9 +37,6 @@ from optimizer.fake_aws.wire.models import SERVICES
 from optimizer.fake_aws.wire.reply import HttpReply, render_error, render_reply
 from simulator.errors import InputError, SpotwiseError
 from simulator.market import Market
-
-if TYPE_CHECKING:
-    from botocore.client import BaseClient
 
 ACTIONS: dict[str, dict[str, Action]] = {
     "ec2": {
@@ -124,7 +122,7 @@ class FakeAws:
         """URL at which it listens."""
         return self._server.url
 
-    def client(self, service: str, region: str | None = None, **settings: Any) -> BaseClient:
+    def client(self, service: str, region: str | None = None, **settings: Any) -> Any:
         """A boto3 client of the fake that does not retry; `settings` go to `botocore.config.Config`.
 
         Args:
@@ -137,13 +135,9 @@ class FakeAws:
 
         config = Config(**{"retries": {"total_max_attempts": 1}, **settings})
         session = boto3.Session(aws_access_key_id="fake", aws_secret_access_key="fake")  # noqa: S106 - no secret
-        client: BaseClient = session.client(
-            service,  # type: ignore[call-overload]  # overloaded per service name in the stubs
-            region_name=region or next(iter(self._cloud.regions)),
-            endpoint_url=self.endpoint,
-            config=config,
-        )
-        return client
+        connect: Callable[..., Any] = session.client  # the stubs know it for literal service names only
+        region = region or next(iter(self._cloud.regions))
+        return connect(service, region_name=region, endpoint_url=self.endpoint, config=config)
 
     def close(self) -> None:
         """Stop listening and drop all connections."""
@@ -241,6 +235,8 @@ class FakeAws:
     # ---------------------------------------------------------------------------------------- requests
     def handle(self, http: HttpRequest) -> HttpReply | None:
         """Answer one HTTP request; None drops the connection without an answer."""
+        if http.path.startswith(PREFIX):
+            return answer_control(self, http)
         number = next(self._numbers)
         request_id = f"00000000-0000-4000-8000-{number:012x}"
         spoken, call = "ec2", None
