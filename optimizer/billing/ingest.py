@@ -81,25 +81,28 @@ def ingest(
     ledger_path: Path,
     *,
     format: str | None = None,  # noqa: A002 (the command-line word)
+    replace: bool = False,
     progress: Progress = lambda stage: None,
     percent: Percent | None = None,
 ) -> IngestReport:
     """Read the exports at `paths` into the ledger at `ledger_path`, which is created when it does not exist.
 
     All files are one transaction. A bill (provider, billing account, month) that the files touch
-    replaces the one in the ledger. Give all files of a bill together, and Azure's actual and amortised set
-    together.
+    replaces the one in the ledger, but not by much less of it without `replace`. Give all files of a bill
+    together, and Azure's actual and amortised set together.
 
     Args:
         paths: Files, globs, folders, `s3://bucket/prefix`.
         ledger_path: The ledger.
         format: One of `optimizer.billing.sources.FORMATS`; None detects it per file.
+        replace: Replace bills even where the files hold only a part of them.
         progress: Called with a word on what is going on.
         percent: Called from another thread, some times a second, with how much of the reading is done, 0 to
             100.
 
     Raises:
-        InputError: Files cannot be read; two formats claim the same bill.
+        InputError: Files cannot be read; two formats claim the same bill; a bill would lose much of its
+            charges.
         SpotwiseError: The sums of a bill differ by more than a cent; nothing is written then.
     """
     progress("looking for files")
@@ -110,7 +113,7 @@ def ingest(
                 return IngestReport(tuple((d.file.name, d.format) for d in found), unchanged=True)
             ledger.connection.execute("BEGIN")
             try:
-                report = _Batch(ledger, found, progress, percent).run()
+                report = _Batch(ledger, found, progress, percent, replace).run()
                 progress("writing")
                 ledger.connection.execute("COMMIT")
             except BaseException as error:
@@ -188,6 +191,7 @@ class _Batch:
     found: Sequence[Detected]
     progress: Progress
     percent: Percent | None
+    replace: bool
     id: int = 0
     sums_in: dict[_BillKey, Decimal] = field(default_factory=dict)
     sums_rejected: dict[_BillKey, Decimal] = field(default_factory=dict)
@@ -201,7 +205,8 @@ class _Batch:
             self._read([d for d in self.found if d.format == kind], kind)
         # Rows move and bills change, so an allocation must be made again.
         execute("DELETE FROM allocations")
-        replaced = replace_bills(self.ledger, self.id, bills_of(self.ledger, self.id))
+        bills_here = bills_of(self.ledger, self.id)
+        replaced = replace_bills(self.ledger, self.id, bills_here, whatever_is_lost=self.replace)
         bills = self._balance()
         rows = int(self.ledger.rows("SELECT count(*) FROM ledger WHERE x_IngestId = ?", [self.id])[0][0])
         reasons = self.ledger.rows(

@@ -10,6 +10,14 @@ from optimizer.billing.bills import key_sql, month_sql
 from optimizer.billing.ledger import Ledger
 from simulator.errors import InputError
 
+LOSS = Decimal("0.1")
+"""A bill that loses more than this share of what it charged is not replaced without being asked: bills are
+restated by small amounts, and files are forgotten or cut off by large ones."""
+
+_PARTS = {"days": "ChargePeriodStart::DATE", "accounts": "SubAccountId", "services": "ServiceName"}
+"""What the files of one bill may be split by. Services have other names in exports of other formats."""
+
+_SCOPE = "(scopes.provider, lower(scopes.account), scopes.month)"
 _ROW_KEY = key_sql("ProviderName", "BillingAccountId", "BillingPeriodStart")
 _RECORD_KEY = key_sql("bills.provider", "bills.account", "bills.period")
 
@@ -72,34 +80,41 @@ def bills_of(ledger: Ledger, ingest_id: int) -> list[BillName]:
     return [found[key] for key in sorted(found)]
 
 
-def replace_bills(ledger: Ledger, ingest_id: int, bills: list[BillName]) -> tuple[Restatement, ...]:
-    """Delete what earlier ingests wrote of `bills`; return what was billed before and is now."""
+def replace_bills(
+    ledger: Ledger, ingest_id: int, bills: list[BillName], *, whatever_is_lost: bool = False
+) -> tuple[Restatement, ...]:
+    """Delete what earlier ingests wrote of `bills`; return what was billed before and is now.
+
+    Raises:
+        InputError: A bill would lose more than `LOSS` of its charges, and not `whatever_is_lost`.
+    """
     execute = ledger.connection.execute
     execute("CREATE OR REPLACE TEMP TABLE scopes (provider VARCHAR, account VARCHAR, month TIMESTAMP)")
     if bills:
         ledger.connection.executemany(
             "INSERT INTO scopes VALUES (?, ?, ?)", [[b.provider, b.account, b.month] for b in bills]
         )
-    scope = "(scopes.provider, lower(scopes.account), scopes.month)"
     sums = ledger.rows(
         "SELECT scopes.provider, scopes.account, scopes.month, BillingCurrency,"
         " coalesce(sum(BilledCost) FILTER (x_IngestId <> $id), 0),"
         " coalesce(sum(BilledCost) FILTER (x_IngestId = $id), 0)"
-        f" FROM ledger JOIN scopes ON {_ROW_KEY} = {scope}"
+        f" FROM ledger JOIN scopes ON {_ROW_KEY} = {_SCOPE}"
         " GROUP BY ALL HAVING bool_or(x_IngestId <> $id) ORDER BY ALL",
         {"id": ingest_id},
     )
+    if sums and not whatever_is_lost:
+        _refuse_losses(ledger, ingest_id)
     execute(
         "UPDATE ingests SET superseded = true WHERE id IN"
-        f" (SELECT ingest_id FROM bills JOIN scopes ON {_RECORD_KEY} = {scope})"
+        f" (SELECT ingest_id FROM bills JOIN scopes ON {_RECORD_KEY} = {_SCOPE})"
     )
     if sums:
         execute(
-            f"DELETE FROM ledger USING scopes WHERE {_ROW_KEY} = {scope} AND x_IngestId <> ?", [ingest_id]
+            f"DELETE FROM ledger USING scopes WHERE {_ROW_KEY} = {_SCOPE} AND x_IngestId <> ?", [ingest_id]
         )
     for table in ("bills", "rejected_rows"):
         key = key_sql(f"{table}.provider", f"{table}.account", f"{table}.period")
-        execute(f"DELETE FROM {table} USING scopes WHERE {key} = {scope} AND ingest_id <> ?", [ingest_id])
+        execute(f"DELETE FROM {table} USING scopes WHERE {key} = {_SCOPE} AND ingest_id <> ?", [ingest_id])
     # Lines that belong to no bill go with the last bill of their ingest.
     execute(
         "DELETE FROM rejected_rows WHERE period IS NULL AND ingest_id <> ?"
@@ -110,3 +125,66 @@ def replace_bills(ledger: Ledger, ingest_id: int, bills: list[BillName]) -> tupl
         Restatement(BillName(provider, account, month), currency, before, after)
         for provider, account, month, currency, before, after in sums
     )
+
+
+def _refuse_losses(ledger: Ledger, ingest_id: int) -> None:
+    """Refuse to replace a bill by much less of it: by files that are only a part of it."""
+    formats = ledger.rows(
+        f"SELECT count(DISTINCT x_SourceFormat) FROM ledger JOIN scopes ON {_ROW_KEY} = {_SCOPE}"
+    )[0][0]
+    for name, part in _PARTS.items():
+        if name == "services" and formats > 1:
+            continue
+        for loss in _losses(ledger, ingest_id, part):
+            if loss.after < (1 - LOSS) * loss.before:
+                what = f"{loss.after:.2f} in these files"
+            elif loss.absent_charges > LOSS * loss.before:
+                some = ", ".join(loss.absent[:3]) + (", …" if len(loss.absent) > 3 else "")
+                what = f"these files have nothing of {len(loss.absent)} of its {loss.count} {name} ({some})"
+            else:
+                continue
+            raise InputError(
+                f"{loss.bill}: the ledger has charges of {loss.before:.2f} {loss.currency}, from"
+                f" {_files(ledger, loss.bill, ingest_id)}; {what}. A bill is replaced whole: give all its"
+                " files together, or --replace to put these in its place; nothing was written"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """What becomes of a bill, split by something, when it is replaced; charges are amounts above zero."""
+
+    bill: BillName
+    currency: str
+    before: Decimal
+    after: Decimal
+    count: int
+    absent: list[str]
+    absent_charges: Decimal
+
+
+def _losses(ledger: Ledger, ingest_id: int, part: str) -> list[_Loss]:
+    rows = ledger.rows(
+        "WITH charged AS (SELECT scopes.provider, scopes.account, scopes.month, BillingCurrency AS currency,"
+        f" coalesce(({part})::VARCHAR, '(none)') AS part,"
+        " coalesce(sum(greatest(BilledCost, 0)) FILTER (x_IngestId <> $id), 0) AS before,"
+        " coalesce(sum(greatest(BilledCost, 0)) FILTER (x_IngestId = $id), 0) AS after,"
+        " bool_or(x_IngestId <> $id) AS was, bool_or(x_IngestId = $id) AS stays"
+        f" FROM ledger JOIN scopes ON {_ROW_KEY} = {_SCOPE} GROUP BY ALL)"
+        " SELECT provider, account, month, currency, sum(before), sum(after), count(*) FILTER (was),"
+        " coalesce(list(part ORDER BY part) FILTER (was AND NOT stays), []),"
+        " coalesce(sum(before) FILTER (was AND NOT stays), 0)"
+        " FROM charged GROUP BY ALL ORDER BY ALL",
+        {"id": ingest_id},
+    )
+    return [_Loss(BillName(*row[:3]), *row[3:]) for row in rows]
+
+
+def _files(ledger: Ledger, bill: BillName, ingest_id: int) -> str:
+    rows = ledger.rows(
+        f"SELECT DISTINCT x_SourceFile FROM ledger WHERE {_ROW_KEY} = (?, lower(?), ?) AND x_IngestId <> ?"
+        " AND x_SourceFile IS NOT NULL ORDER BY 1",
+        [bill.provider, bill.account, bill.month, ingest_id],
+    )
+    names = [str(name) for (name,) in rows]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -43,13 +43,17 @@ def ingest(
             "--format", help="aws-cur, aws-cur-legacy, gcp, azure or focus; default: found out per file."
         ),
     ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Replace a bill even by files that hold much less of it than before."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read billing exports into a ledger; a bill that is there already is replaced. All or nothing."""
+    """Read billing exports into a ledger; a bill that is there already is replaced whole. All or nothing."""
     from optimizer.billing.ingest import ingest as run
 
     with _progress() as (say, percent):
-        report = run(paths, ledger, format=format_name, progress=say, percent=percent)
+        report = run(paths, ledger, format=format_name, replace=replace, progress=say, percent=percent)
     if as_json:
         _print_json(
             {

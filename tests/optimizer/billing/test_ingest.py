@@ -151,7 +151,7 @@ def test_a_restated_bill_replaces_the_old_one_and_leaves_the_others(
     broken = {"line_item_line_item_type": "Nonsense", "line_item_unblended_cost": "3"}
     ingest([str(cur_csv({}, {}, broken, april))], path)
     restated = cur_csv({"line_item_unblended_cost": "0.05"}, name="restated.csv")
-    report = ingest([str(restated)], path)
+    report = ingest([str(restated)], path, replace=True)
     assert [(r.before, r.after, r.currency) for r in report.replaced] == [
         (Decimal("0.192"), Decimal("0.05"), "USD")
     ]
@@ -497,7 +497,7 @@ def test_fewer_files_than_before_are_a_restatement(shared_data: Path, tmp_path: 
     one.write_text("".join(lines[:600]))
     two.write_text(lines[0] + "".join(lines[600:]))
     assert not ingest([str(one), str(two)], tmp_path / "l.duckdb").unchanged
-    assert not ingest([str(one)], tmp_path / "l.duckdb").unchanged
+    assert not ingest([str(one)], tmp_path / "l.duckdb", replace=True).unchanged
     assert ingest([str(one)], tmp_path / "l.duckdb").unchanged
 
 
@@ -536,3 +536,65 @@ def test_files_with_many_of_the_same_charges_are_refused(tmp_path: Path) -> None
         ingest([str(tmp_path / "export")], tmp_path / "l.duckdb")
     with Ledger.open(tmp_path / "l.duckdb") as ledger:
         assert ledger.rows("SELECT count(*) FROM ledger") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (
+            [{}, {"line_item_unblended_cost": "0.2"}],
+            [{"line_item_resource_id": "i-2"}],
+            r"charges of 0\.30 USD, from .*cur\.csv; 0\.10 in these files",
+        ),
+        (
+            [{}],
+            [
+                {
+                    "line_item_usage_start_date": "2024-03-06T10:00:00.000Z",
+                    "line_item_usage_end_date": "2024-03-06T11:00:00.000Z",
+                }
+            ]
+            * 3,
+            r"nothing of 1 of its 1 days \(2024-03-05\)",
+        ),
+        ([{}], [{"line_item_usage_account_id": "3"}] * 3, r"nothing of 1 of its 1 accounts \(2\)"),
+        (
+            [{}],
+            [{"line_item_product_code": "AmazonS3", "line_item_usage_type": "TimedStorage"}] * 3,
+            r"nothing of 1 of its 1 services \(Amazon Elastic Compute Cloud\)",
+        ),
+        ([{}], [{"line_item_line_item_type": "Nonsense"}], r"0\.00 in these files"),
+    ],
+)
+def test_another_part_of_a_bill_does_not_silently_take_its_place(
+    first: list[dict[str, str]],
+    second: list[dict[str, str]],
+    message: str,
+    cur_csv: Callable[..., Path],
+    tmp_path: Path,
+    ledger_rows: Callable[..., Rows],
+) -> None:
+    path = tmp_path / "l.duckdb"
+    one, two = cur_csv(*first), cur_csv(*second, name="second.csv")
+    ingest([str(one)], path)
+    before = ledger_rows(path, "SELECT sum(BilledCost) FROM ledger")
+    with pytest.raises(InputError, match=message + ".*give all its files together, or --replace"):
+        ingest([str(two)], path)
+    assert ledger_rows(path, "SELECT sum(BilledCost) FROM ledger") == before
+    # Both together are the bill; asked for, the part takes its place.
+    assert ingest([str(one), str(two)], path).rows == len(first) + sum(
+        "Nonsense" not in row.values() for row in second
+    )
+    assert ingest([str(two)], path, replace=True).replaced[0].before > 0
+
+
+def test_a_bill_that_grows_or_changes_a_little_is_replaced_without_asking(
+    cur_csv: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "l.duckdb"
+    ingest([str(cur_csv({}, {}))], path)
+    credit = {"line_item_line_item_type": "Credit", "line_item_unblended_cost": "-0.15"}
+    cheaper = {"line_item_unblended_cost": "0.09"}
+    for number, rows in enumerate(([{}, cheaper], [{}, cheaper, credit], [{}, {}, {}, credit])):
+        report = ingest([str(cur_csv(*rows, name=f"{number}.csv"))], path)
+        assert len(report.replaced) == 1

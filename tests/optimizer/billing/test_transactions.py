@@ -52,7 +52,13 @@ def test_progress_is_told_and_never_printed(tmp_path: Path, capfd: pytest.Captur
     stages: list[str] = []
     shares: list[float] = []
     ingest([str(tmp_path / "export")], tmp_path / "l.duckdb", progress=stages.append, percent=shares.append)
-    assert stages == ["looking for files", "reading 3 aws-cur files", "checking the sums", "writing"]
+    assert stages == [
+        "looking for files",
+        "reading 3 aws-cur files",
+        "comparing the files",
+        "checking the sums",
+        "writing",
+    ]
     assert all(0 <= share <= 100 for share in shares)
     assert capfd.readouterr() == ("", "")
 
