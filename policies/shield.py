@@ -39,8 +39,9 @@ def legal_actions(observation: DeadlineObservation) -> BoolArray:
 
     With slack = time left - work left, restart overhead d and tick g: running spot is held only if
     slack >= d + g, spot is launched only if slack >= 2d + g, a job idles only if slack >= d + g,
-    and on-demand is always legal. Spot must be available. Work at risk between
-    checkpoints is taken off the slack for spot.
+    and on-demand is always legal. Spot must be available, or not known to be away: a launch that fails is an
+    idle tick, and where launching is legal idling is. Work at risk between checkpoints is taken off the
+    slack for spot.
     """
     legal = np.empty((observation.jobs, observation.pools + 2), np.bool_)
     write_legal(
@@ -52,7 +53,7 @@ def legal_actions(observation: DeadlineObservation) -> BoolArray:
         np.ascontiguousarray(observation.unsaved_work, np.float64),
         np.ascontiguousarray(observation.restart_overhead, np.float64),
         np.ascontiguousarray(observation.checkpoint_interval, np.float64),
-        np.ascontiguousarray(observation.spot_available, np.bool_),
+        np.ascontiguousarray(observation.askable, np.bool_),
         legal,
     )
     return legal
@@ -80,7 +81,7 @@ def apply_shield(observation: DeadlineObservation, action: ArrayLike) -> IntArra
     legal = legal_actions(observation)
     safe = _whole_numbers(asked, legal.shape[1])
     unavailable = np.flatnonzero(safe >= FIRST_SPOT)
-    unavailable = unavailable[~observation.spot_available[unavailable, safe[unavailable] - FIRST_SPOT]]
+    unavailable = unavailable[~observation.askable[unavailable, safe[unavailable] - FIRST_SPOT]]
     safe[unavailable] = IDLE
     return np.where(legal[np.arange(len(safe)), safe], safe, ON_DEMAND)
 

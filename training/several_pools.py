@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from policies.planner.fit import AGE_EDGES, CHUNK_TICKS, TICK_SECONDS, TYPES
 from policies.registry import load_policy
 from policies.shield import Shielded
 from simulator.deadline import DeadlineJob, MarketStack, window_starts
+from simulator.deadline.batch import Observability
 from simulator.deadline.observation import FloatArray
 from simulator.deadline.replay import Windows, replay
 from simulator.errors import InputError
@@ -126,7 +128,11 @@ def folds(traces: Path, prices: Path, draws: int = DRAWS, seed: int = 0) -> Iter
         yield Fold(model, MarketStack.of(markets), names, part)
 
 
-def compare(parts: Sequence[Fold], baselines: Sequence[str] = BASELINES) -> pd.DataFrame:
+def compare(
+    parts: Sequence[Fold],
+    baselines: Sequence[str] = BASELINES,
+    observability: Observability = "full",
+) -> pd.DataFrame:
     """Replay the planner and the baselines over all windows of all settings.
 
     Returns:
@@ -137,7 +143,7 @@ def compare(parts: Sequence[Fold], baselines: Sequence[str] = BASELINES) -> pd.D
         job = DeadlineJob(48 * 3600, deadline * 3600, overhead * 60)
         for fold in parts:
             policies = [Shielded(SemiMarkovPlanner(fold.model)), *map(load_policy, baselines)]
-            table = replay(policies, fold.windows(job), job)
+            table = replay(policies, fold.windows(job), job, observability=observability)
             tables.append(table.assign(deadline_hours=deadline, overhead_minutes=overhead))
     return pd.concat(tables, ignore_index=True)
 
@@ -174,9 +180,11 @@ def main() -> None:
     parser.add_argument("prices", type=Path, help="SpotLake price history")
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of prices for each three zones")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--observability", choices=get_args(Observability), default="full")
     arguments = parser.parse_args()
     began = time.perf_counter()
-    table = compare(list(folds(arguments.traces, arguments.prices, arguments.draws, arguments.seed)))
+    parts = list(folds(arguments.traces, arguments.prices, arguments.draws, arguments.seed))
+    table = compare(parts, observability=arguments.observability)
     sys.stdout.write(summary(table).to_string(index=False) + "\n")
     sys.stdout.write(f"{time.perf_counter() - began:.0f} s\n")
 

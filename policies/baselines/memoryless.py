@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from policies.protocol import Memory
-from simulator.deadline.observation import FIRST_SPOT, BoolArray, DeadlineObservation, IntArray
+from simulator.deadline.observation import (
+    FIRST_SPOT,
+    NEVER,
+    BoolArray,
+    DeadlineObservation,
+    IntArray,
+    PartialObservation,
+)
 
 EPSILON_SECONDS = 1e-6
 """Slack is a difference of sums of seconds: thresholds are met up to this much rounding."""
@@ -35,8 +42,14 @@ def spot_choice(observation: DeadlineObservation) -> tuple[IntArray, BoolArray]:
 
 
 def cheapest_choice(observation: DeadlineObservation) -> tuple[IntArray, BoolArray]:
-    """(N,) action for the cheapest pool to be had (the first of equals), and (N,) whether there is any."""
+    """(N,) action for the cheapest pool to be had (the first of equals), and (N,) whether there is any.
+
+    A pool known to have been away is asked again after as many ticks as there are pools.
+    """
     askable = observation.askable
+    if isinstance(observation, PartialObservation):
+        age = observation.knowledge_age
+        askable = askable & (observation.spot_available | (age == NEVER) | (age >= observation.pools))
     cheapest = np.where(askable, observation.spot_price, np.inf).argmin(axis=1)
     any_askable: BoolArray = np.any(askable, axis=1)
     return cheapest.astype(np.int64) + FIRST_SPOT, any_askable

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.baselines.memoryless import holds_spot
-from policies.baselines.uniform_progress import uniform_progress
+from policies.baselines.memoryless import EPSILON_SECONDS, holds_spot
+from policies.baselines.uniform_progress import seconds_ahead, uniform_progress
 from policies.protocol import Memory
-from simulator.deadline.observation import FIRST_SPOT, DeadlineObservation, IntArray
+from simulator.deadline.observation import FIRST_SPOT, DeadlineObservation, IntArray, PartialObservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,15 @@ class RoundRobinUniformProgress:
         ) % observation.pools
         askable = observation.askable[rows[:, None], order]
         turn = order[rows, askable.argmax(axis=1)]
+        to_be_had = askable.any(axis=1)
+        if isinstance(observation, PartialObservation):
+            # Who was just refused and is behind does not ask again before on-demand has made up for it.
+            last = (turn - 1) % observation.pools
+            refused = ~observation.spot_available[rows, last] & (observation.knowledge_age[rows, last] == 1)
+            to_be_had &= ~(refused & (seconds_ahead(observation) < -EPSILON_SECONDS))
         holding = holds_spot(observation)
         turn[holding] = observation.placement[holding] - FIRST_SPOT
-        action = uniform_progress(observation, turn + FIRST_SPOT, askable.any(axis=1))
+        action = uniform_progress(observation, turn + FIRST_SPOT, to_be_had)
         # Whoever launches may be refused and whoever holds may lose it: next time the next pool is asked.
         moved = action >= FIRST_SPOT
         return action, {"turn": np.where(moved, (turn + 1) % observation.pools, turn)}

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simulator.deadline.job import DeadlineJob
-from simulator.deadline.kernel import advance, look
+from simulator.deadline.kernel import advance, look, reveal
 from simulator.deadline.observation import (
+    FIRST_SPOT,
+    IDLE,
+    NEVER,
     BoolArray,
     DeadlineObservation,
     FloatArray,
     IntArray,
+    PartialObservation,
 )
 from simulator.errors import InputError
 from simulator.market import Market, ticks_for
 
 LAUNCHES, INTERRUPTIONS, FAILED_LAUNCHES, IDLE_TICKS, ON_DEMAND_TICKS, SPOT_TICKS = range(6)
 """Columns of `DeadlineBatch.counts`."""
+
+Observability = Literal["full", "occupied", "probed"]
+"""What jobs know of the availability of pools: all of it; that of the pool they occupy or ask; or that and at
+each tick one pool more, the one of which they have known nothing for longest."""
 
 STATE = (
     "market",
@@ -133,10 +142,17 @@ class DeadlineBatch:
 
     Every state array is (N,) and public: `work_left`, `unsaved`, `pending` in seconds, `placement`,
     `tick` (ticks elapsed), `cost` in USD, `done`, `missed`; `counts` is (N, 6), see the constants.
+    `known_available` and `knowledge_age`, (N, P), are what jobs know of pools unless they see them all.
     """
 
-    def __init__(self, stack: MarketStack, size: int) -> None:
-        """Make room for `size` jobs; each must be given with `assign` before the first step."""
+    def __init__(self, stack: MarketStack, size: int, observability: Observability = "full") -> None:
+        """Make room for `size` jobs; each must be given with `assign` before the first step.
+
+        Raises:
+            InputError: The observability is unknown, or only one pool is there to be observed in part.
+        """
+        check_observability(observability, stack.pools)
+        self.observability = observability
         self.stack = stack
         self.size = size
         self.market = np.zeros(size, np.int64)
@@ -161,9 +177,18 @@ class DeadlineBatch:
         self._available: BoolArray = np.zeros((size, stack.pools), np.bool_)
         self._spot_price = np.zeros((size, stack.pools))
         self._on_demand_price = np.zeros(size)
+        self.known_available: BoolArray = np.zeros((size, stack.pools), np.bool_)
+        self.knowledge_age = np.full((size, stack.pools), NEVER, np.int64)
 
     @classmethod
-    def of(cls, stack: MarketStack, job: DeadlineJob, market: ArrayLike, start: ArrayLike) -> DeadlineBatch:
+    def of(
+        cls,
+        stack: MarketStack,
+        job: DeadlineJob,
+        market: ArrayLike,
+        start: ArrayLike,
+        observability: Observability = "full",
+    ) -> DeadlineBatch:
         """The same job begun in several markets and at several ticks.
 
         Args:
@@ -171,12 +196,13 @@ class DeadlineBatch:
             job: The job.
             market: (N,) index into the stack.
             start: (N,) tick at which the job begins.
+            observability: What the jobs know of pools.
 
         Raises:
-            InputError: A window reaches beyond its market.
+            InputError: A window reaches beyond its market, or see `DeadlineBatch`.
         """
         starts = np.atleast_1d(np.asarray(start, np.int64))
-        batch = cls(stack, len(starts))
+        batch = cls(stack, len(starts), observability)
         batch.assign(
             np.arange(len(starts)),
             market=market,
@@ -244,6 +270,12 @@ class DeadlineBatch:
         self.done[which] = False
         self.missed[which] = False
         self._look()
+        if self.observability != "full":
+            self.known_available[which] = False
+            self.knowledge_age[which] = NEVER
+            if self.observability == "probed":
+                self.known_available[which, 0] = self._available[which, 0]
+                self.knowledge_age[which, 0] = 0
 
     def observe(self, *, copy: bool = True) -> DeadlineObservation:
         """What a policy may see now; rows of finished jobs are stale.
@@ -251,7 +283,15 @@ class DeadlineBatch:
         Args:
             copy: False gives views of the state that the next `step` or `assign` changes.
         """
-        seen = DeadlineObservation(
+        seen = self._observe()
+        if copy:
+            for field in fields(seen):
+                if field.name not in ("tick_seconds", "time_left", "probes"):
+                    setattr(seen, field.name, getattr(seen, field.name).copy())
+        return seen
+
+    def _observe(self) -> DeadlineObservation:
+        common = DeadlineObservation(
             tick_seconds=float(self.stack.tick_seconds),
             work_left=self.work_left,
             time_left=self.deadline - self.tick * float(self.stack.tick_seconds),
@@ -266,15 +306,17 @@ class DeadlineBatch:
             spot_price=self._spot_price,
             on_demand_price=self._on_demand_price,
         )
-        if copy:
-            for field in fields(seen):
-                if field.name not in ("tick_seconds", "time_left"):
-                    setattr(seen, field.name, getattr(seen, field.name).copy())
-        return seen
+        if self.observability == "full":
+            return common
+        values = {field.name: getattr(common, field.name) for field in fields(common)}
+        values["spot_available"] = self.known_available
+        return PartialObservation(
+            **values, knowledge_age=self.knowledge_age, probes=int(self.observability == "probed")
+        )
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Copies of the state arrays by name; `restore` on the same stack continues exactly here."""
-        return {name: getattr(self, name).copy() for name in STATE}
+        return {name: getattr(self, name).copy() for name in self._state_names()}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over what `state` returned.
@@ -282,12 +324,15 @@ class DeadlineBatch:
         Raises:
             InputError: An array is missing or has another shape.
         """
-        for name in STATE:
+        for name in self._state_names():
             if name not in state or state[name].shape != getattr(self, name).shape:
                 raise InputError(f"state of {self.size} deadline jobs: {name} is missing or of another shape")
-        for name in STATE:
+        for name in self._state_names():
             getattr(self, name)[...] = state[name]
         self._look()
+
+    def _state_names(self) -> tuple[str, ...]:
+        return STATE if self.observability == "full" else (*STATE, "known_available", "knowledge_age")
 
     def step(self, action: IntArray) -> FloatArray:
         """Run one tick.
@@ -330,7 +375,28 @@ class DeadlineBatch:
             self._tick_cost,
         )
         self._look()
+        if self.observability != "full":
+            reveal(
+                self.stack.capacity,
+                self.market,
+                self.start,
+                self.nodes,
+                self.tick,
+                self.done,
+                action,
+                self.observability == "probed",
+                self.known_available,
+                self.knowledge_age,
+            )
         return self._tick_cost
+
+    def granted(self, action: IntArray) -> IntArray:
+        """(N,) what each action comes to in this tick: a launch in a pool without spot comes to `IDLE`."""
+        wants = np.flatnonzero(action >= FIRST_SPOT)
+        failed = wants[~self._available[wants, action[wants] - FIRST_SPOT]]
+        granted = action.copy()
+        granted[failed] = IDLE
+        return granted
 
     def _look(self) -> None:
         look(
@@ -348,6 +414,18 @@ class DeadlineBatch:
             self._spot_price,
             self._on_demand_price,
         )
+
+
+def check_observability(observability: str, pools: int) -> None:
+    """Refuse what is no observability of that many pools.
+
+    Raises:
+        InputError: It is unknown, or only one pool is there to be observed in part.
+    """
+    if observability not in get_args(Observability):
+        raise InputError(f"observability {observability!r}; accepted: {', '.join(get_args(Observability))}")
+    if observability != "full" and pools < 2:
+        raise InputError(f"observability {observability!r} of one pool; accepted there: full")
 
 
 def window_starts(market: Market, job: DeadlineJob, stride: int, first: int = 0) -> IntArray:

@@ -121,3 +121,45 @@ def look(
             available_out[i, p] = capacity[m, p, t] >= nodes[i]
             spot_out[i, p] = spot_price[m, p, t] * spot_scale[i] * nodes[i]
         on_demand_out[i] = on_demand_price[m, t] * on_demand_scale[i] * nodes[i]
+
+
+@njit(cache=True, nogil=True)
+def reveal(
+    capacity: NDArray[np.int32],
+    market: I8,
+    start: I8,
+    nodes: I8,
+    tick: I8,
+    done: B1,
+    action: I8,
+    probe: bool,
+    known: B1,  # (N, P)
+    age: I8,  # (N, P)
+) -> None:
+    """Update what jobs know of pools that they cannot all see, after a tick with `action` was run.
+
+    A job that asked a pool knows what it answered, one tick ago; a job that ran there sees it now. With
+    `probe` it also sees the pool of which it has known nothing for longest, the first of equals.
+    """
+    pools = known.shape[1]
+    for i in range(tick.shape[0]):
+        if done[i]:
+            continue
+        m, t = market[i], start[i] + tick[i]
+        for p in range(pools):
+            if age[i, p] >= 0:
+                age[i, p] += 1
+        if tick[i] > 0 and action[i] >= 2:
+            p = action[i] - 2
+            known[i, p] = capacity[m, p, t - 1] >= nodes[i]
+            age[i, p] = 1
+            if known[i, p]:
+                known[i, p] = capacity[m, p, t] >= nodes[i]
+                age[i, p] = 0
+        if probe:
+            oldest = 0
+            for p in range(1, pools):
+                if age[i, oldest] >= 0 and (age[i, p] < 0 or age[i, p] > age[i, oldest]):
+                    oldest = p
+            known[i, oldest] = capacity[m, oldest, t] >= nodes[i]
+            age[i, oldest] = 0

@@ -14,6 +14,9 @@ ON_DEMAND = 1
 FIRST_SPOT = 2
 """Placement and action of spot pool p is `FIRST_SPOT + p`."""
 
+NEVER = -1
+"""Knowledge age of a pool that was not seen yet."""
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -65,7 +68,7 @@ class DeadlineObservation:
 
     @property
     def askable(self) -> BoolArray:
-        """(N, P) whether a launch in pool p may succeed: all that is known to be available, or not known."""
+        """(N, P) whether a launch in pool p may succeed: it is known to be available now, or not known."""
         return self.spot_available
 
     @property
@@ -77,3 +80,25 @@ class DeadlineObservation:
     def ticks_elapsed(self) -> IntArray:
         """(N,) whole ticks since each job began; 0 means that the job has just begun."""
         return np.rint((self.time_total - self.time_left) / self.tick_seconds).astype(np.int64)
+
+
+@dataclass(slots=True)
+class PartialObservation(DeadlineObservation):
+    """What is seen when the availability of a pool is known only while it is occupied, asked or probed.
+
+    `spot_available` is what was known last, False for a pool never seen. A launch in a pool that has no spot
+    fails: the job is idle for that tick, and knows.
+
+    Attributes:
+        knowledge_age: (N, P) ticks since `spot_available` was true to fact; 0 = it is now, `NEVER` = never.
+        probes: Pools that are looked at each tick beside those that are occupied or asked.
+    """
+
+    knowledge_age: IntArray
+    probes: int
+
+    @property
+    def askable(self) -> BoolArray:
+        """(N, P) whether a launch in pool p may succeed: it is known to be available now, or not known."""
+        askable: BoolArray = self.spot_available | (self.knowledge_age != 0)
+        return askable

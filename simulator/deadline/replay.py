@@ -19,10 +19,11 @@ from simulator.deadline.batch import (
     SPOT_TICKS,
     DeadlineBatch,
     MarketStack,
+    Observability,
     window_starts,
 )
 from simulator.deadline.job import DeadlineJob
-from simulator.deadline.observation import FIRST_SPOT, IDLE, DeadlineObservation, IntArray
+from simulator.deadline.observation import DeadlineObservation, IntArray
 from simulator.deadline.optimum import clairvoyant_optimum
 from simulator.errors import InputError
 from simulator.market import Market
@@ -103,7 +104,12 @@ class Windows:
 
 
 def replay(
-    policies: Sequence[Decider], windows: Windows, job: DeadlineJob, *, with_optimum: bool = True
+    policies: Sequence[Decider],
+    windows: Windows,
+    job: DeadlineJob,
+    *,
+    with_optimum: bool = True,
+    observability: Observability = "full",
 ) -> pd.DataFrame:
     """Replay every policy over every window.
 
@@ -112,6 +118,7 @@ def replay(
         windows: What to replay.
         job: The job that begins at the start of each window.
         with_optimum: Also compute the clairvoyant optimum of each window.
+        observability: What the policies know of pools.
 
     Returns:
         One row per policy and window: `policy`, `market`, `start_tick`, `cost_usd`,
@@ -136,13 +143,21 @@ def replay(
     if with_optimum:
         shared["optimum_usd"] = clairvoyant_optimum(windows.stack, job, windows.market, windows.start)
     return pd.concat(
-        [_table(policy.name, run(policy, windows, job), shared) for policy in policies],
+        [
+            _table(policy.name, run(policy, windows, job, observability=observability), shared)
+            for policy in policies
+        ],
         ignore_index=True,
     )
 
 
 def run(
-    policy: Decider, windows: Windows, job: DeadlineJob, timeline: list[IntArray] | None = None
+    policy: Decider,
+    windows: Windows,
+    job: DeadlineJob,
+    timeline: list[IntArray] | None = None,
+    *,
+    observability: Observability = "full",
 ) -> DeadlineBatch:
     """Run one policy over all windows in lock-step until every job is done.
 
@@ -152,27 +167,20 @@ def run(
         job: The job.
         timeline: If given, the (N,) placements of each tick are appended to it; rows of
             jobs that are already done hold -1.
+        observability: What the policy knows of pools.
 
     Returns:
         The finished batch.
     """
-    batch = DeadlineBatch.of(windows.stack, job, windows.market, windows.start)
+    batch = DeadlineBatch.of(windows.stack, job, windows.market, windows.start, observability)
     memory = policy.reset(batch.size, windows.stack.pools)
     while not batch.done.all():
         observation = batch.observe()
         action, memory = policy.act(observation, memory)
         if timeline is not None:
-            timeline.append(np.where(batch.done, -1, _granted(action, observation)))
+            timeline.append(np.where(batch.done, -1, batch.granted(action)))
         batch.step(action)
     return batch
-
-
-def _granted(action: IntArray, observation: DeadlineObservation) -> IntArray:
-    wants = np.flatnonzero(action >= FIRST_SPOT)
-    failed = wants[~observation.spot_available[wants, action[wants] - FIRST_SPOT]]
-    granted = action.copy()
-    granted[failed] = IDLE
-    return granted
 
 
 def _table(name: str, batch: DeadlineBatch, shared: pd.DataFrame) -> pd.DataFrame:

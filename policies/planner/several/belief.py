@@ -43,9 +43,18 @@ def step_belief(
 
 
 @njit(cache=True, nogil=True)
+def _learn(belief: FloatArray, state: int) -> None:
+    total = belief[:, state].sum()
+    if total > 0.0:
+        belief[:, state] /= total
+        belief[:, 1 - state] = 0.0
+
+
+@njit(cache=True, nogil=True)
 def fold_pools(
     available: BoolArray,  # (N, P)
-    known: BoolArray,  # (N, P)
+    age: IntArray,  # (N, P)
+    placement: IntArray,  # (N,)
     hazard: FloatArray,  # (K, 2, B)
     advance: FloatArray,
     stationary: FloatArray,
@@ -54,28 +63,27 @@ def fold_pools(
     begun: BoolArray,  # (N,)
     weight: FloatArray,  # (N, P, K, 2, B)
 ) -> None:
-    """Update beliefs in place with one more look, which shows the pools that are `known` now.
+    """Update beliefs in place with one more look: what is known of each pool, and how many ticks ago.
 
-    A job that has not begun starts from the stationary distribution.
+    A job that has not begun starts from the stationary distribution. An answer from the tick before (a launch
+    that failed, or the one that the job now holds) is taken in before time moves on.
     """
-    types, _, buckets = hazard.shape
-    after = np.empty((types, 2, buckets))
+    after = np.empty(hazard.shape)
     for i in range(available.shape[0]):
         for p in range(available.shape[1]):
             belief = weight[i, p]
             if begun[i]:
+                if placement[i] == p + 2:
+                    _learn(belief, 1)
+                elif age[i, p] == 1:
+                    _learn(belief, 1 if available[i, p] else 0)
                 step_belief(belief, hazard, advance, prior, drift, after)
                 belief[:] = after
             else:
-                for k in range(types):
+                for k in range(hazard.shape[0]):
                     belief[k] = prior[k] * stationary[k]
-            if known[i, p]:
-                state = 1 if available[i, p] else 0
-                total = belief[:, state].sum()
-                for k in range(types):
-                    for b in range(buckets):
-                        belief[k, state, b] /= total
-                        belief[k, 1 - state, b] = 0.0
+            if age[i, p] == 0:
+                _learn(belief, 1 if available[i, p] else 0)
         begun[i] = True
 
 

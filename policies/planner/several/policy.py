@@ -16,7 +16,13 @@ from policies.planner.several.tables import SeveralTables
 from policies.planner.tables import TickModel
 from policies.protocol import Memory
 from policies.shield import legal_actions
-from simulator.deadline.observation import FIRST_SPOT, DeadlineObservation, FloatArray, IntArray
+from simulator.deadline.observation import (
+    FIRST_SPOT,
+    DeadlineObservation,
+    FloatArray,
+    IntArray,
+    PartialObservation,
+)
 from simulator.synthetic.semi_markov import SemiMarkovModel
 
 RATIO_STEP = 0.005
@@ -80,7 +86,10 @@ class SeveralPools:
         begun = np.array(memory["begun"], np.bool_)
         fold_pools(
             np.ascontiguousarray(observation.spot_available, np.bool_),
-            np.ones(observation.spot_available.shape, np.bool_),
+            observation.knowledge_age
+            if isinstance(observation, PartialObservation)
+            else np.zeros(observation.spot_available.shape, np.int64),
+            np.ascontiguousarray(observation.placement, np.int64),
             model.hazard,
             model.advance,
             model.stationary,
@@ -296,6 +305,7 @@ def _expected_costs(
     odds = np.empty((pools, 2, phases))
     each = np.empty((pools, phases))
     joint = np.empty(value.shape[3])
+    asked = np.empty(value.shape[3])
     for i in rows:
         slack = (time_left[i] - work_left[i]) / 60.0
         left = max(time_left[i] / 60.0 / tick - 1.0, 0.0)
@@ -303,8 +313,27 @@ def _expected_costs(
             phase_odds(belief[i, p], hazard, advance, prior, drift, of_state, spare, odds[p])
             each[p] = odds[p, 0] + odds[p, 1]
         _joint(each, joint)
-        costs[i, 0] = _after(slack - tick, left, 0, joint, grid, levels, value)
-        for action in range(1, pools + 2):
-            rest = slack - (pending[i] / 60.0 if placement[i] == action else overhead)
-            price = 1.0 if action == 1 else ratio[i, action - 2]
-            costs[i, action] = price + _after(rest, left, action, joint, grid, levels, value)
+        idle = _after(slack - tick, left, 0, joint, grid, levels, value)
+        costs[i, 0] = idle
+        held = placement[i]
+        rest = slack - (pending[i] / 60.0 if held == 1 else overhead)
+        costs[i, 1] = 1.0 + _after(rest, left, 1, joint, grid, levels, value)
+        for p in range(pools):
+            rest = slack - (pending[i] / 60.0 if held == p + 2 else overhead)
+            there = odds[p, 1].sum()
+            if there > 1.0 - 1e-9:
+                costs[i, p + 2] = ratio[i, p] + _after(rest, left, p + 2, joint, grid, levels, value)
+                continue
+            costs[i, p + 2] = 0.0
+            for state in range(2):
+                share = there if state == 1 else 1.0 - there
+                if share <= 0.0:
+                    continue
+                each[p] = odds[p, state] / share
+                _joint(each, asked)
+                if state == 1:
+                    cost = ratio[i, p] + _after(rest, left, p + 2, asked, grid, levels, value)
+                else:  # the launch fails
+                    cost = _after(slack - tick, left, 0, asked, grid, levels, value)
+                costs[i, p + 2] += share * cost
+            each[p] = odds[p, 0] + odds[p, 1]
