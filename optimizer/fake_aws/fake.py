@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from itertools import count
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optimizer.fake_aws.api import (
     fleets,
@@ -38,6 +39,9 @@ from optimizer.fake_aws.wire.reply import HttpReply, render_error, render_reply
 from simulator.errors import InputError, SpotwiseError
 from simulator.market import Market
 
+if TYPE_CHECKING:
+    import boto3
+
 ACTIONS: dict[str, dict[str, Action]] = {
     "ec2": {
         **instances.ACTIONS,
@@ -55,6 +59,14 @@ ACTIONS: dict[str, dict[str, Action]] = {
 
 LONGEST_WAIT_SECONDS = 0.1
 """Real seconds after which a waiting receive looks again whether time has brought anything."""
+
+
+@lru_cache(maxsize=1)
+def _session() -> boto3.Session:
+    """One session for all fakes: it reads the service models once."""
+    import boto3
+
+    return boto3.Session(aws_access_key_id="fake", aws_secret_access_key="fake")  # noqa: S106 - no secret
 
 
 class FakeAws:
@@ -114,6 +126,7 @@ class FakeAws:
         self._changed = threading.Condition(self._lock)
         self._numbers = count(1)
         self._closing = False
+        self._clients: dict[tuple[str, str, str], Any] = {}
         self._server = Server(self.handle, host, port)
 
     # ---------------------------------------------------------------------------------------- lifetime
@@ -130,20 +143,26 @@ class FakeAws:
             region: A region of the market; by default its first.
             settings: For example `retries={"mode": "standard", "total_max_attempts": 3}`.
         """
-        import boto3
         from botocore.config import Config
 
-        config = Config(**{"retries": {"total_max_attempts": 1}, **settings})
-        session = boto3.Session(aws_access_key_id="fake", aws_secret_access_key="fake")  # noqa: S106 - no secret
-        connect: Callable[..., Any] = session.client  # the stubs know it for literal service names only
         region = region or next(iter(self._cloud.regions))
-        return connect(service, region_name=region, endpoint_url=self.endpoint, config=config)
+        key = (service, region, repr(sorted(settings.items())))
+        with self._lock:
+            if key not in self._clients:
+                config = Config(**{"retries": {"total_max_attempts": 1}, **settings})
+                connect: Callable[..., Any] = _session().client  # its stubs know literal service names only
+                self._clients[key] = connect(
+                    service, region_name=region, endpoint_url=self.endpoint, config=config
+                )
+            return self._clients[key]
 
     def close(self) -> None:
         """Stop listening and drop all connections."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+            for client in self._clients.values():
+                client.close()
         self._server.close()
 
     def __enter__(self) -> FakeAws:

@@ -94,8 +94,9 @@ def fill(
     """
     filled = Filled()
     left = list(offers)
+    deep = frozenset(offer.pool for offer in offers if cloud.free(offer.pool) * offer.weight >= units)
     while filled.units < units and left:
-        rank = _ranking(cloud, left, lifecycle, strategy, units - filled.units, held, cheapest_pools)
+        rank = _ranking(cloud, left, lifecycle, strategy, deep, held, cheapest_pools)
         offer = min(
             left, key=lambda offer: (zones[offer.zone] if zones is not None else 0, rank(offer), offer.pool)
         )
@@ -118,7 +119,7 @@ def _ranking(
     offers: Sequence[Offer],
     lifecycle: str,
     strategy: str,
-    wanted: float,
+    deep: frozenset[int],
     held: Counter[int],
     cheapest_pools: int,
 ) -> Callable[[Offer], tuple[float, ...]]:
@@ -140,9 +141,9 @@ def _ranking(
         case "capacity-optimized-prioritized":
             return lambda o: (cloud.free(o.pool) <= 0, o.priority)
         case _:
-            # price-capacity-optimized: among pools deep enough for all that is wanted, the cheapest
+            # price-capacity-optimized: among pools that were deep enough for all that is wanted, the cheapest
             return lambda o: (
                 cloud.free(o.pool) <= 0,
-                cloud.free(o.pool) * o.weight < wanted,
+                o.pool not in deep,
                 price(o),
             )
