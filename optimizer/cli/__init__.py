@@ -15,8 +15,10 @@ COMMANDS: tuple[str, ...] = (
     "workloads",
     "tags",
     "train",
+    "tune",
     "evaluate",
     "promote",
+    "controller",
     "fake_aws",
 )
 """Modules of this package with an `app` (a `typer.Typer`), in the order of the help page.

@@ -1,8 +1,9 @@
 """Which instances there are: what the cloud describes, merged with what the controller itself has just done.
 
-Descriptions lag behind: a new instance may not be shown for a while, one that was terminated may still be. So an
-instance that this controller launched is believed in for a grace period, one that it terminated counts as gone at
-once, and one that is merely absent from an answer counts as held until it was absent several times in a row.
+Descriptions lag behind: a new instance may not be shown for a while, one that was terminated may still be.
+So an instance that this controller launched is believed in for a grace period, one that it terminated
+counts as gone at once, and one that is merely absent from an answer counts as held until it was absent
+several times in a row.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from optimizer.controller.providers import Instance
 
 ABSENT_READS = 3
 """An instance that was shown before is gone when it was absent from this many answers in a row."""
+
+NOTICE_SECONDS = 180.0
+"""An instance that was announced to go (two minutes) and still runs after this is held after all."""
 
 
 @dataclass(slots=True)
@@ -74,26 +78,29 @@ class Inventory:
             shown.add(instance.id)
             self._absent.pop(instance.id, None)
             known = self.rows.get(instance.id)
-            ended = instance.state in ("leaving", "gone")
+            over = instance.state in ("leaving", "gone")
             if known is None:
-                if not ended:
+                if not over:
                     row = _row(instance)
                     self._put(row)
                     changes.adopted.append(row)
                 continue
             self._seen.add(instance.id)
-            if ended and known.state == "live":
+            if over and known.state == "live":
+                changes.lost.append(self._end(known, instance.ended_at))
+            elif over and known.state == "leaving" and instance.state == "gone":
                 self._end(known, instance.ended_at)
-                changes.lost.append(self.rows.get(instance.id, known))
-            elif ended and known.state == "leaving" and instance.state == "gone":
-                self._end(known, instance.ended_at)
+            elif not over and known.state == "leaving":
+                since = known.ended_at if known.ended_at is not None else now
+                if now - since > max(grace_seconds, NOTICE_SECONDS):
+                    self._put(replace(known, state="live", ended_at=None))
         for row in [row for row in self.rows.values() if row.id not in shown]:
             patience = row.launched_at + grace_seconds if row.id not in self._seen else 0.0
             self._absent[row.id] = self._absent.get(row.id, 0) + 1
             if now >= patience and self._absent[row.id] >= ABSENT_READS:
-                self._end(row, None)
+                ended = self._end(row, None)
                 if row.state == "live":
-                    changes.lost.append(row)
+                    changes.lost.append(ended)
         return changes
 
     def launched(self, rows: Iterable[InstanceRow]) -> None:
@@ -102,12 +109,19 @@ class Inventory:
             if row.id not in self.rows:
                 self._put(row)
 
-    def leaving(self, ids: Iterable[str]) -> None:
-        """Mark instances that this controller has told to go: they no longer count as held."""
+    def leaving(self, ids: Iterable[str], at: float) -> None:
+        """Mark instances that this controller tells to go: they no longer count as held."""
         for one in ids:
             row = self.rows.get(one)
             if row is not None and row.state == "live":
-                self._put(replace(row, state="leaving"))
+                self._put(replace(row, state="leaving", ended_at=at))
+
+    def stays(self, ids: Iterable[str]) -> None:
+        """Take back `leaving`: the call did not take effect."""
+        for one in ids:
+            row = self.rows.get(one)
+            if row is not None and row.state == "leaving":
+                self._put(replace(row, state="live", ended_at=None))
 
     def taken(self, instance: str, at: float) -> InstanceRow | None:
         """An instance that the cloud has announced to take back counts as lost; returns it if it was held."""
@@ -133,12 +147,13 @@ class Inventory:
         else:
             mine.pop(row.id, None)
 
-    def _end(self, row: InstanceRow, at: float | None) -> None:
+    def _end(self, row: InstanceRow, at: float | None) -> InstanceRow:
         ended = replace(row, state="gone", ended_at=at if at is not None else row.ended_at)
         self._put(ended)
         del self.rows[row.id]
         self._absent.pop(row.id, None)
         self._seen.discard(row.id)
+        return ended
 
 
 def _row(instance: Instance) -> InstanceRow:

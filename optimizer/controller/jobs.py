@@ -1,7 +1,7 @@
 """Deadline jobs as the controller keeps them: what is left to do, where they run, what they have cost.
 
-The arithmetic between two looks is that of `simulator.deadline.kernel`, for a span of any length; work that nobody
-can vouch for is not counted.
+The arithmetic between two looks is that of `simulator.deadline.kernel`, for a span of any length; work that
+nobody can vouch for is not counted.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from simulator.deadline.kernel import EPSILON_SECONDS
 from simulator.deadline.observation import BoolArray, FloatArray, IntArray
 from simulator.errors import InputError
 
-STATE = ("work_left", "unsaved", "pending", "placement", "cost", "rate", "at", "done", "missed")
+STATE = ("work_left", "unsaved", "pending", "placement", "cost", "rate", "at", "moved_at", "done", "missed")
 
 
 class JobFleet:
     """Jobs that share a policy and a number of pools P; N rows.
 
-    Arrays, (N,) unless said: `work_left`, `unsaved`, `pending` in seconds, `placement` as in the simulator, `cost`
-    USD so far, `rate` USD/h of the present placement, `at` time of the last look, `done`, `missed`. `pool_index`
-    (N, P) points into `pools`; the last column of every count is on-demand capacity.
+    Arrays, (N,) unless said: `work_left`, `unsaved`, `pending` in seconds, `placement` as in the simulator,
+    `cost` USD so far, `rate` USD/h of the present placement, `at` time of the last look, `done`, `missed`.
+    `pool_index` (N, P) points into `pools`; the last column of every count is on-demand capacity.
     """
 
     def __init__(self, key: str, workloads: Sequence[DeadlineWorkload]) -> None:
@@ -56,6 +56,7 @@ class JobFleet:
         self.cost, self.rate = np.zeros(self.size), np.zeros(self.size)
         self.placement = np.zeros(self.size, np.int64)
         self.at = np.full(self.size, np.nan)
+        self.moved_at = np.full(self.size, -np.inf)
         self.done: BoolArray = np.zeros(self.size, np.bool_)
         self.missed: BoolArray = np.zeros(self.size, np.bool_)
         self.memory: Memory = {}
@@ -113,24 +114,24 @@ class JobFleet:
         placed = seen & (self.placement != IDLE)
         kept = self._satisfied(self.placement, held)
         lost = placed & ~kept
-        until = np.full(self.size, now)
+        until, billed = np.full(self.size, now), np.full(self.size, now)
         for name, moment in lost_at.items():
             row = self.row.get(name)
             if row is not None and lost[row]:
-                until[row] = self.at[row] if moment is None else min(max(moment, self.at[row]), now)
+                # nobody knows when it ended: the bill may have run on, work is only what was seen
+                billed[row] = now if moment is None else min(max(moment, self.at[row]), now)
+                until[row] = self.at[row] if moment is None else billed[row]
         before = np.where(seen, self.at, now)
         until = np.maximum(until, before)
         elapsed = until - before
         span = np.minimum(elapsed, np.maximum(self.deadline - before, 0.0))
         span = np.where(self.missed, elapsed, span)
         productive = np.where(placed, np.maximum(span - self.pending, 0.0), 0.0)
-        self.cost += np.where(placed, self.rate * elapsed / 3600.0, 0.0)
+        self.cost += np.where(placed, self.rate * np.maximum(billed - before, 0.0) / 3600.0, 0.0)
         self.pending = np.where(placed, np.maximum(self.pending - elapsed, 0.0), self.pending)
         self.work_left = self.work_left - productive
         saving = placed & (self.checkpoint_interval > 0.0)
-        self.unsaved[saving] = np.mod(self.unsaved + productive, self.checkpoint_interval, where=saving)[
-            saving
-        ]
+        self.unsaved[saving] = np.mod((self.unsaved + productive)[saving], self.checkpoint_interval[saving])
         finished = seen & (self.work_left <= EPSILON_SECONDS)
         self.work_left[finished] = 0.0
         self.done |= finished
@@ -214,6 +215,13 @@ class JobFleet:
         column = np.where(placement == ON_DEMAND, self.pools_each, placement - FIRST_SPOT)
         count = held[np.arange(self.size), np.where(placement == IDLE, 0, column)]
         return np.asarray((placement == IDLE) | (count >= self.nodes))
+
+    @property
+    def on_demand_cost(self) -> FloatArray:
+        """(N,) USD that the work done so far costs on on-demand capacity, with its share of one launch."""
+        hours = (self.work_total + self.restart_overhead) / 3600.0
+        share = 1.0 - np.minimum(self.work_left / self.work_total, 1.0)
+        return np.asarray(self.on_demand_price * self.nodes * hours * share)
 
     def slack(self, now: float) -> FloatArray:
         """(N,) seconds of slack that are left."""

@@ -1,8 +1,8 @@
 """The journal: what the controller meant to do before it did it, and what came of it. SQLite in WAL mode.
 
 An intent is durable before its call leaves (`begin`), so that after a crash the cloud can be asked what
-became of it. The state of the deciders is saved once per tick; a crash inside a tick continues from the end of the
-one before.
+became of it. The state of the deciders is saved once per tick; a crash inside a tick continues from the end
+of the one before.
 """
 
 from __future__ import annotations
@@ -427,6 +427,13 @@ class Journal:
         ):
             counts[workload] = counts.get(workload, 0) + int(json.loads(request)["count"])
         return counts
+
+    def cost_at(self, moment: float) -> float:
+        """USD of the first tick at or after a time, 0 if there is none."""
+        row = self._db.execute(
+            "SELECT summary FROM ticks WHERE at >= ? ORDER BY at LIMIT 1", (moment,)
+        ).fetchone()
+        return float(json.loads(row[0])["cost_usd"]) if row else 0.0
 
     def prune(self, before: float) -> int:
         """Delete ticks, trips, events, settled intents and gone instances older than a time; returns rows."""

@@ -1,0 +1,291 @@
+"""Act: every call is an intent in the journal before it leaves, and what came of it afterwards."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from optimizer.controller.inventory import Inventory
+from optimizer.controller.journal import InstanceRow, Intent, Journal, JournalFull
+from optimizer.controller.moves import Move, Wish
+from optimizer.controller.observe import Tell
+from optimizer.controller.providers import Capacity, Instance, Launch, NoCapacity, Refused, Unavailable
+from optimizer.plan import PlanPool
+
+TERMINATED_AT_ONCE = 100
+"""Instances in one call that terminates."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of the calls of a tick.
+
+    Attributes:
+        launched: Instances.
+        terminated: Instances.
+        without_capacity: (workload, pool) whose launch found none.
+        failed: Calls that the cloud refused.
+        unknown: Workloads with a call whose outcome is not known.
+        moved: Workloads for which something took effect.
+    """
+
+    launched: int = 0
+    terminated: int = 0
+    without_capacity: list[tuple[str, str]] = field(default_factory=list)
+    failed: int = 0
+    unknown: set[str] = field(default_factory=set)
+    moved: set[str] = field(default_factory=set)
+
+    def add(self, other: Outcome) -> None:
+        """Count another round of the same tick."""
+        self.launched += other.launched
+        self.terminated += other.terminated
+        self.without_capacity += other.without_capacity
+        self.failed += other.failed
+        self.unknown |= other.unknown
+        self.moved |= other.moved
+
+
+class Actor:
+    """Carries out moves: launches first, then what they replace."""
+
+    def __init__(
+        self,
+        capacity: Capacity,
+        journal: Journal,
+        inventory: Inventory,
+        tell: Tell,
+        *,
+        replacement_first: bool,
+    ) -> None:
+        """Act through a cloud.
+
+        Args:
+            capacity: The cloud.
+            journal: Where intents go.
+            inventory: Told of what was launched and terminated.
+            tell: Takes events.
+            replacement_first: A service's instances only leave once all that it was to launch is there.
+        """
+        self._capacity, self._journal, self._inventory, self._tell = capacity, journal, inventory, tell
+        self._replacement_first = replacement_first
+
+    def act(self, tick: int, now: float, mode: str, moves: Sequence[Move]) -> Outcome:
+        """Carry out moves.
+
+        Raises:
+            JournalFull: The intents could not be written; no call has left.
+        """
+        planned = [(move, self._intents(tick, move)) for move in moves]
+        self._journal.begin(now, mode, [one for _, (launches, last) in planned for one in (*launches, *last)])
+        outcome = Outcome()
+        settled: list[tuple[str, str, str]] = []
+        due: list[tuple[Intent, list[InstanceRow]]] = []
+        for move, (launches, last) in planned:
+            complete = True
+            for intent, wish in zip(launches, move.launches, strict=True):
+                complete &= self._launch(intent, wish, now, move.gang, outcome, settled)
+            gated = move.gang or self._replacement_first
+            for intent in last:
+                if complete or not gated:
+                    due.append((intent, move.terminate))
+                else:
+                    settled.append((intent.token, "dropped", "the replacement is not there"))
+        self._terminate(due, now, outcome, settled)
+        self._settle(now, settled)
+        return outcome
+
+    def wish(self, tick: int, now: float, mode: str, moves: Sequence[Move]) -> None:
+        """Journal what would be done, without doing it."""
+        intents = [one for move in moves for part in self._intents(tick, move) for one in part]
+        self._journal.begin(now, mode, intents, state=mode)
+
+    def resolve(
+        self,
+        now: float,
+        described: Sequence[Instance],
+        pools: Mapping[str, PlanPool],
+        *,
+        resend_seconds: float,
+        grace_seconds: float,
+        may_launch: bool,
+    ) -> set[str]:
+        """Find out what became of calls whose outcome is not known.
+
+        A young launch is sent again with its token, which cannot launch twice. An older one is looked up
+        among the instances once they had time to appear. Terminations are looked up; what still runs is
+        simply held and decided upon anew.
+
+        Args:
+            now: Seconds since 1970.
+            described: What the cloud describes now.
+            pools: Of the plan.
+            resend_seconds: Age up to which a launch is sent again.
+            grace_seconds: Time that instances take to appear.
+            may_launch: False looks only.
+
+        Returns:
+            Workloads that are still in doubt.
+        """
+        doubt: set[str] = set()
+        settled: list[tuple[str, str, str]] = []
+        by_token: dict[str, list[Instance]] = {}
+        for one in described:
+            by_token.setdefault(one.token, []).append(one)
+        running = {one.id for one in described if one.state in ("pending", "running")}
+        for intent, at in self._journal.open_intents():
+            if intent.action == "terminate":
+                still = [one for one in intent.request["ids"] if one in running]
+                self._inventory.stays(still)
+                settled.append((intent.token, "failed" if still else "done", "read back"))
+                continue
+            found = by_token.get(intent.token, [])
+            pool = pools.get(str(intent.request["pool"]))
+            if found:
+                settled.append((intent.token, "done", ",".join(one.id for one in found)))
+            elif may_launch and pool is not None and 0 <= now - at < resend_seconds:
+                outcome = Outcome()
+                wish = Wish(pool, intent.request["option"], int(intent.request["count"]), 0.0)
+                gang = intent.request["at_least"] == intent.request["count"]
+                self._launch(intent, wish, now, gang, outcome, settled)
+                doubt |= outcome.unknown
+            elif now - at >= grace_seconds or now < at:
+                settled.append((intent.token, "failed", "read back: nothing was launched"))
+            else:
+                doubt.add(intent.workload)
+        self._settle(now, settled)
+        return doubt
+
+    # -------------------------------------------------------------------------------------------- inside
+
+    def _intents(self, tick: int, move: Move) -> tuple[list[Intent], list[Intent]]:
+        launches = [
+            Intent(
+                tick,
+                move.workload,
+                "launch",
+                secrets.token_hex(16),
+                {
+                    "pool": wish.pool.name,
+                    "option": wish.option,
+                    "count": wish.count,
+                    "at_least": wish.count if move.gang else 1,
+                },
+                move.why,
+                tuple(move.guards),
+                wish.count * wish.usd_per_hour,
+            )
+            for wish in move.launches
+        ]
+        if not move.terminate:
+            return launches, []
+        after = launches[-1].token if launches else None
+        request = {"ids": [one.id for one in move.terminate]}
+        last = Intent(
+            tick,
+            move.workload,
+            "terminate",
+            secrets.token_hex(16),
+            request,
+            move.why,
+            tuple(move.guards),
+            -move.saves,
+            after,
+        )
+        return launches, [last]
+
+    def _launch(
+        self,
+        intent: Intent,
+        wish: Wish,
+        now: float,
+        gang: bool,
+        outcome: Outcome,
+        settled: list[tuple[str, str, str]],
+    ) -> bool:
+        """Launch; True if all of it is there."""
+        request = Launch(
+            intent.token, intent.workload, wish.pool, wish.option, wish.count, wish.count if gang else 1
+        )
+        try:
+            try:
+                result = self._capacity.launch(request)
+            except Unavailable:
+                # the token makes a second try safe
+                result = self._capacity.launch(request)
+        except NoCapacity as error:
+            settled.append((intent.token, "failed", f"no capacity: {error}"))
+            outcome.without_capacity.append((intent.workload, wish.pool.name))
+            return False
+        except Refused as error:
+            settled.append((intent.token, "failed", f"refused: {error}"))
+            self._tell("error", "refused", f"launch for {intent.workload} in {wish.pool.name}: {error}")
+            outcome.failed += 1
+            return False
+        except Unavailable as error:
+            settled.append((intent.token, "unknown", str(error)))
+            outcome.unknown.add(intent.workload)
+            return False
+        self._inventory.launched(
+            InstanceRow(one, intent.workload, wish.pool.name, wish.option, intent.token, now, "live")
+            for one in result.ids
+        )
+        outcome.launched += len(result.ids)
+        outcome.moved.add(intent.workload)
+        settled.append((intent.token, "done", ",".join(result.ids)))
+        if result.shortfall:
+            outcome.without_capacity.append((intent.workload, wish.pool.name))
+        return len(result.ids) == wish.count
+
+    def _terminate(
+        self,
+        due: Sequence[tuple[Intent, list[InstanceRow]]],
+        now: float,
+        outcome: Outcome,
+        settled: list[tuple[str, str, str]],
+    ) -> None:
+        batch: list[tuple[Intent, list[InstanceRow]]] = []
+        for each in due:
+            batch.append(each)
+            if sum(len(rows) for _, rows in batch) >= TERMINATED_AT_ONCE:
+                self._terminate_batch(batch, now, outcome, settled)
+                batch = []
+        if batch:
+            self._terminate_batch(batch, now, outcome, settled)
+
+    def _terminate_batch(
+        self,
+        batch: Sequence[tuple[Intent, list[InstanceRow]]],
+        now: float,
+        outcome: Outcome,
+        settled: list[tuple[str, str, str]],
+    ) -> None:
+        ids = [row.id for _, rows in batch for row in rows]
+        self._inventory.leaving(ids, now)
+        try:
+            try:
+                self._capacity.terminate(ids)
+            except Unavailable:
+                self._capacity.terminate(ids)
+        except Refused as error:
+            self._inventory.stays(ids)
+            settled += [(intent.token, "failed", f"refused: {error}") for intent, _ in batch]
+            self._tell("error", "refused", f"termination of {len(ids)} instances: {error}")
+            outcome.failed += 1
+            return
+        except Unavailable as error:
+            settled += [(intent.token, "unknown", str(error)) for intent, _ in batch]
+            outcome.unknown |= {intent.workload for intent, _ in batch}
+            return
+        outcome.terminated += len(ids)
+        outcome.moved |= {intent.workload for intent, _ in batch}
+        settled += [(intent.token, "done", "") for intent, _ in batch]
+
+    def _settle(self, now: float, settled: Sequence[tuple[str, str, str]]) -> None:
+        if not settled:
+            return
+        try:
+            self._journal.settle(now, settled, self._inventory.take_changed())
+        except JournalFull as error:
+            self._tell("error", "journal-full", f"outcomes are not recorded, they will be read back: {error}")

@@ -1,0 +1,209 @@
+"""The process around the loop: it waits for ticks, answers the endpoint, keeps the journal in shape."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from optimizer.controller.config import ControllerSettings, Mode
+from optimizer.controller.endpoint import Endpoint
+from optimizer.controller.journal import Journal, JournalFull
+from optimizer.controller.loop import Controller, Report
+from optimizer.controller.observe import Tell
+from optimizer.controller.providers import Provider
+from optimizer.controller.status import Counts, prometheus, snapshot
+from optimizer.plan import Plan
+
+POLL_SECONDS = 5.0
+"""Between two looks at the queue: an interruption is answered at once, not at the next tick."""
+
+
+def make_provider(settings: ControllerSettings, plan: Plan) -> Provider:
+    """The cloud that the settings name.
+
+    Raises:
+        InputError: It does not fit the plan.
+    """
+    if settings.provider.simulated is not None and settings.provider.kind == "simulated":
+        from optimizer.controller.providers.simulated import SimulatedCloud
+        from simulator.market import Market
+
+        chosen = settings.provider.simulated
+        cloud = SimulatedCloud(Market.load(chosen.market), plan, seconds_per_tick=chosen.seconds_per_tick)
+        return cloud.provider()
+    from optimizer.controller.providers.aws import aws_provider
+
+    assert settings.provider.aws is not None  # noqa: S101 -- the settings' validator has checked it
+    return aws_provider(settings.name, settings.provider.aws, plan)
+
+
+class Daemon:
+    """Runs a controller until it is told to stop, the plan is done, or a number of ticks has passed."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        settings: ControllerSettings,
+        provider: Provider,
+        journal: Journal,
+        log: Tell,
+        mode: Mode | None = None,
+    ) -> None:
+        """Make the controller and its endpoint; nothing is done yet.
+
+        Raises:
+            InputError: See `Controller`.
+        """
+        self.settings, self.provider, self.journal = settings, provider, journal
+        self.counts = Counts()
+        self._log = log
+        self.controller = Controller(plan, settings, provider, journal, self._told, mode)
+        self._stop = threading.Event()
+        self._status: dict[str, Any] = {}
+        self._backed_up = 0.0
+        self._asked: list[tuple[str, str]] = []
+        self._lock = threading.Lock()
+        self.endpoint: Endpoint | None = None
+        if settings.endpoint.enabled:
+            self.endpoint = Endpoint(self, settings.endpoint, settings.state_dir)
+
+    def _told(self, level: str, kind: str, message: str) -> None:
+        if level != "info":
+            self.counts.errors[kind] += 1
+        self._log(level, kind, message)
+
+    # ----------------------------------------------------------------------------------- for the endpoint
+
+    def status(self) -> dict[str, Any]:
+        """The snapshot of the last tick, with what was asked since."""
+        with self._lock:
+            status = dict(self._status)
+        return status | {
+            "paused": self.controller.paused,
+            "killed": self.controller.killed or self.kill_file.exists(),
+            "stopping": self._stop.is_set(),
+        }
+
+    def metrics(self) -> str:
+        """Prometheus text; empty before the first tick."""
+        status = self.status()
+        return prometheus(status, self.counts) if "tick" in status else ""
+
+    def healthy(self) -> bool:
+        """Whether the loop is alive."""
+        return not self._stop.is_set()
+
+    def ready(self) -> bool:
+        """Whether a tick was run and it was not blind."""
+        return bool(self._status) and self._status.get("state") not in ("blind", "journal-full")
+
+    @property
+    def kill_file(self) -> Path:
+        """While this file exists nothing is launched or terminated."""
+        return self.settings.state_dir / "KILL"
+
+    def command(self, name: str, who: str) -> None:
+        """Carry out `pause`, `resume`, `stop`, `kill` or `unkill`; the journal has who asked."""
+        if name == "pause":
+            self.controller.paused = True
+        elif name == "resume":
+            self.controller.paused = False
+        elif name == "kill":
+            self.kill_file.touch()
+        elif name == "unkill":
+            self.kill_file.unlink(missing_ok=True)
+        elif name == "stop":
+            self._stop.set()
+        with self._lock:
+            self._asked.append((name, who))
+
+    # --------------------------------------------------------------------------------------------- running
+
+    def run(self, most_ticks: int | None = None, watch: Callable[[Report], None] | None = None) -> int:
+        """Run ticks; returns how many.
+
+        Args:
+            most_ticks: Stop after so many.
+            watch: Called after each tick.
+        """
+        clock = self.provider.clock
+        ticks = 0
+        if self.endpoint is not None:
+            self.endpoint.start()
+        try:
+            while not self._stop.is_set() and (most_ticks is None or ticks < most_ticks):
+                report = self.controller.run_tick()
+                ticks += 1
+                self._after(report)
+                if watch is not None:
+                    watch(report)
+                if self.controller.finished or getattr(clock, "over", False):
+                    break
+                self._wait(self.controller.next_tick(report.now))
+        finally:
+            if self.endpoint is not None:
+                self.endpoint.stop()
+        return ticks
+
+    def stop_on_signals(self) -> None:
+        """SIGTERM and SIGINT end the run after the tick that is going on; a second one ends it at once."""
+
+        def handle(number: int, _frame: object) -> None:
+            self._stop.set()
+            signal.signal(number, signal.SIG_DFL)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handle)
+
+    def _wait(self, until: float) -> None:
+        clock = self.provider.clock
+        while not self._stop.is_set():
+            now = clock.now()
+            if now >= until:
+                return
+            if clock.wait_until(min(until, now + POLL_SECONDS)) or self._interrupted():
+                return
+
+    def _interrupted(self) -> bool:
+        """Whether a warning about a held instance waits; it is handled by the tick that begins at once."""
+        queue = self.provider.interruptions
+        if queue is None:
+            return False
+        from optimizer.controller.providers import CloudError
+
+        try:
+            notices = queue.receive()
+        except CloudError:
+            # told by the next look, which asks again
+            return False
+        rows = self.controller.inventory.rows
+        return any(n.kind == "interruption" and n.instance in rows for n in notices)
+
+    def _after(self, report: Report) -> None:
+        self.counts.add(report, self.controller)
+        with self._lock:
+            self._status = snapshot(self.controller, report, self.counts)
+            asked, self._asked = self._asked, []
+        try:
+            for name, who in asked:
+                self.controller.tell("info", name, f"asked by {who}")
+            self.journal.remember(paused="yes" if self.controller.paused else "no")
+            if report.now - self._backed_up >= 3600.0 * self.settings.journal.backup_hours:
+                self.journal.prune(report.now - 86_400.0 * self.settings.journal.retention_days)
+                self.journal.back_up()
+                self._backed_up = report.now
+        except JournalFull as error:
+            self._log("error", "journal-full", str(error))
+        self._log(
+            "info",
+            "tick",
+            f"tick {report.tick} at {datetime.fromtimestamp(report.now, UTC):%Y-%m-%d %H:%M:%S}: "
+            f"{report.outcome.launched} launched, {report.outcome.terminated} terminated, "
+            f"{report.lost} lost, "
+            f"{len(report.trips)} guard trips, {self._status['rate_usd_per_hour']:.4f} USD/h"
+            + (f", held: {report.held}" if report.held else ""),
+        )

@@ -1,0 +1,282 @@
+"""Decisions: the plan's policies in batches, and the safe baseline wherever a policy cannot be trusted.
+
+A policy that raises, takes too long or answers in the wrong shape decides nothing; nor does any policy
+where a price is too old. Then what runs is held where that is safe, and on-demand capacity does the rest.
+The journal says so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.controller.jobs import JobFleet
+from optimizer.controller.services import ServiceFleet
+from policies.protocol import DeadlinePolicy, Memory
+from policies.service import ServicePolicy
+from policies.shield import apply_shield
+from simulator.deadline import IDLE, ON_DEMAND, DeadlineObservation
+from simulator.deadline.observation import BoolArray, IntArray
+
+
+@dataclass(slots=True)
+class Decision:
+    """What a fleet is to do in one tick.
+
+    Attributes:
+        wanted: (N,) placements of jobs, or (N, P + 1) instances of services; every row, active or not.
+        fallback: (N,) rows that the safe baseline decided.
+        urgent: (N,) rows whose change serves a deadline or makes up for a loss: cool-down does not hold them.
+        changed: (N,) rows that a guard changed, by guard.
+        why: Reason of a fallback, by row.
+    """
+
+    wanted: IntArray
+    fallback: BoolArray
+    urgent: BoolArray
+    changed: dict[str, IntArray] = field(default_factory=dict)
+    why: dict[int, str] = field(default_factory=dict)
+
+
+class Timed:
+    """Runs a policy in a thread of its own, so that one that hangs cannot hold up the loop."""
+
+    def __init__(self, seconds: float) -> None:
+        """Give each call so many seconds."""
+        self.seconds = seconds
+        self.latency_seconds = 0.0
+        self._stuck: threading.Thread | None = None
+
+    def run(self, act: Callable[[], tuple[IntArray, Memory]]) -> tuple[IntArray, Memory]:
+        """Call it.
+
+        Raises:
+            TimeoutError: It took too long, or a call before has not come back yet.
+            Exception: Whatever it raised.
+        """
+        if self._stuck is not None and self._stuck.is_alive():
+            raise TimeoutError("an earlier call of a policy has not come back yet")
+        answer: list[tuple[IntArray, Memory]] = []
+        failure: list[BaseException] = []
+
+        def body() -> None:
+            try:
+                answer.append(act())
+            except BaseException as error:  # noqa: BLE001 -- raised again by the caller's thread
+                failure.append(error)
+
+        began = time.perf_counter()
+        worker = threading.Thread(target=body, name="policy", daemon=True)
+        worker.start()
+        worker.join(self.seconds)
+        self.latency_seconds = time.perf_counter() - began
+        if worker.is_alive():
+            self._stuck = worker
+            raise TimeoutError(f"no decision within {self.seconds:g} s")
+        if failure:
+            raise failure[0]
+        return answer[0]
+
+
+def decide_jobs(
+    fleet: JobFleet,
+    policy: DeadlinePolicy,
+    timed: Timed,
+    *,
+    now: float,
+    tick_seconds: float,
+    price: Mapping[str, float],
+    offers: Mapping[str, int],
+    stale: BoolArray,
+    interrupted: BoolArray,
+) -> tuple[Decision, Memory]:
+    """Decide a tick of deadline jobs.
+
+    Args:
+        fleet: The jobs, after `look`.
+        policy: Without the shield; the shield is applied here, so that it can be named.
+        timed: Runs the policy.
+        now: Seconds since 1970.
+        tick_seconds: Of the plan.
+        price: Spot price by pool.
+        offers: Instances that each pool is believed to have.
+        stale: (N,) jobs whose prices are too old to decide by.
+        interrupted: (N,) jobs that lost their instances since the last tick.
+
+    Returns:
+        The decision, and the policy's new memory.
+    """
+    decision = Decision(fleet.placement.copy(), np.zeros(fleet.size, np.bool_), interrupted.copy())
+    memory = fleet.memory or policy.reset(fleet.size, fleet.pools_each)
+    rows = np.flatnonzero(fleet.active & ~stale)
+    if rows.size:
+        seen = fleet.observe(rows, now, tick_seconds, price, offers)
+        mine = {name: np.asarray(array)[rows] for name, array in memory.items()}
+        try:
+            asked, after = timed.run(lambda: policy.act(seen, mine))
+            safe = apply_shield(seen, asked)
+        except Exception as error:  # noqa: BLE001 -- whatever a policy does, jobs must be placed
+            _baseline(decision, rows, seen, f"policy {policy.name} failed ({type(error).__name__}: {error})")
+        else:
+            decision.wanted[rows] = safe
+            shielded = rows[safe != _comparable(asked)]
+            decision.changed["deadline-shield"] = shielded
+            decision.urgent[shielded] = True
+            memory = _scatter(memory, after, rows)
+    held_back = np.flatnonzero(fleet.active & stale)
+    if held_back.size:
+        seen = fleet.observe(held_back, now, tick_seconds, price, offers)
+        _baseline(decision, held_back, seen, "prices are too old")
+    return decision, memory
+
+
+def _baseline(decision: Decision, rows: IntArray, seen: DeadlineObservation, why: str) -> None:
+    """Hold what runs; what does not run goes to on-demand capacity. The shield may still say on-demand."""
+    hold = np.where(seen.placement == IDLE, ON_DEMAND, seen.placement)
+    decision.wanted[rows] = apply_shield(seen, hold)
+    decision.fallback[rows] = True
+    decision.urgent[rows] = True
+    decision.why.update(dict.fromkeys(rows.tolist(), why))
+
+
+def decide_again(
+    fleet: JobFleet,
+    policy: DeadlinePolicy,
+    timed: Timed,
+    rows: IntArray,
+    *,
+    now: float,
+    tick_seconds: float,
+    price: Mapping[str, float],
+    offers: Mapping[str, int],
+) -> IntArray:
+    """Placements of jobs whose pool turned out to have no capacity; the policy sees that, nothing else new.
+
+    Args:
+        fleet: The jobs; `memory` as it was before this tick.
+        policy: Without the shield.
+        timed: Runs the policy.
+        rows: (n,) which.
+        now: Seconds since 1970.
+        tick_seconds: Of the plan.
+        price: Spot price by pool.
+        offers: Instances that each pool is believed to have, the failures taken into account.
+    """
+    seen = fleet.observe(rows, now, tick_seconds, price, offers)
+    memory = fleet.memory or policy.reset(fleet.size, fleet.pools_each)
+    try:
+        asked, _ = timed.run(
+            lambda: policy.act(seen, {name: np.asarray(array)[rows] for name, array in memory.items()})
+        )
+        return apply_shield(seen, asked)
+    except Exception:  # noqa: BLE001 -- as in `decide_jobs`; the failure was journalled there
+        hold = np.where(seen.placement == IDLE, ON_DEMAND, seen.placement)
+        return apply_shield(seen, hold)
+
+
+def decide_services(
+    fleet: ServiceFleet,
+    policy: ServicePolicy,
+    timed: Timed,
+    *,
+    held: IntArray,
+    price: Mapping[str, float],
+    stale: BoolArray,
+    max_pool_share: float,
+) -> tuple[Decision, Memory]:
+    """Decide a tick of services.
+
+    Args:
+        fleet: The services, after `look`.
+        policy: The policy.
+        timed: Runs it.
+        held: (N, P + 1) instances held now.
+        price: Spot price by pool.
+        stale: (N,) services whose prices are too old to decide by.
+        max_pool_share: Guard: largest share of the spot instances in one pool.
+
+    Returns:
+        The decision, and the policy's new memory.
+    """
+    decision = Decision(held.copy(), np.zeros(fleet.size, np.bool_), held.sum(axis=1) < fleet.demand)
+    memory = fleet.memory or policy.reset(fleet.size, fleet.pools_each)
+    rows = np.flatnonzero(~stale)
+    why = "prices are too old"
+    failed = np.flatnonzero(stale)
+    if rows.size:
+        seen = fleet.observe(rows, price)
+        mine = {name: np.asarray(array)[rows] for name, array in memory.items()}
+        try:
+            asked, after = timed.run(lambda: policy.act(seen, mine))
+            wanted = _counts(asked, (rows.size, fleet.pools_each + 1))
+        except Exception as error:  # noqa: BLE001 -- whatever a policy does, services must be placed
+            failed = np.union1d(failed, rows)
+            why = f"policy {policy.name} failed ({type(error).__name__}: {error})"
+        else:
+            decision.wanted[rows] = wanted
+            memory = _scatter(memory, after, rows)
+    if failed.size:
+        short = np.maximum(fleet.demand[failed] - held[failed].sum(axis=1), 0)
+        decision.wanted[failed] = held[failed]
+        decision.wanted[failed, -1] += short
+        decision.fallback[failed] = True
+        decision.why.update(dict.fromkeys(failed.tolist(), why))
+    _floor(fleet, decision)
+    _spread(fleet, decision, max_pool_share)
+    return decision, memory
+
+
+def _floor(fleet: ServiceFleet, decision: Decision) -> None:
+    """Guard `on-demand-floor`: at least so many on-demand; spot beyond the demand makes room."""
+    missing = np.maximum(np.minimum(fleet.floor, fleet.demand) - decision.wanted[:, -1], 0)
+    rows = np.flatnonzero(missing)
+    for row in rows:
+        decision.wanted[row, -1] += missing[row]
+        surplus = int(min(decision.wanted[row].sum() - fleet.demand[row], missing[row]))
+        for _ in range(max(surplus, 0)):
+            fullest = int(np.argmax(decision.wanted[row, :-1]))
+            if decision.wanted[row, fullest] > 0:
+                decision.wanted[row, fullest] -= 1
+    if rows.size:
+        decision.changed["on-demand-floor"] = rows
+
+
+def _spread(fleet: ServiceFleet, decision: Decision, share: float) -> None:
+    """Guard `max-pool-share`: what is too much for a pool goes on-demand."""
+    if fleet.pools_each < 2 or share >= 1.0:
+        return
+    spot = decision.wanted[:, :-1]
+    most = np.maximum(np.ceil(share * spot.sum(axis=1) - 1e-9), 1).astype(np.int64)
+    excess = np.maximum(spot - most[:, None], 0)
+    rows = np.flatnonzero(excess.sum(axis=1))
+    if rows.size:
+        decision.wanted[:, :-1] -= excess
+        decision.wanted[:, -1] += excess.sum(axis=1)
+        decision.changed["max-pool-share"] = rows
+
+
+def _counts(asked: Any, shape: tuple[int, int]) -> IntArray:
+    counts = np.asarray(asked)
+    if counts.shape != shape or counts.dtype.kind not in "iuf":
+        raise ValueError(f"answer of shape {counts.shape} and type {counts.dtype}; needed: counts, {shape}")
+    if not np.isfinite(counts).all() or (counts < 0).any() or (counts != np.floor(counts)).any():
+        raise ValueError("answer with counts that are no whole numbers of 0 or more")
+    return counts.astype(np.int64)
+
+
+def _comparable(asked: Any) -> NDArray[Any]:
+    found = np.asarray(asked)
+    return found if found.dtype.kind in "biuf" else np.full(found.shape, -1)
+
+
+def _scatter(memory: Memory, after: Memory, rows: IntArray) -> Memory:
+    merged = {name: np.array(array) for name, array in memory.items()}
+    for name, array in after.items():
+        merged[name][rows] = array
+    return merged

@@ -1,0 +1,597 @@
+"""One tick: observe, decide, guard, journal, act, confirm."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from optimizer.controller.act import Actor, Outcome
+from optimizer.controller.config import ControllerSettings, Mode
+from optimizer.controller.decide import Decision, Timed, decide_again, decide_jobs, decide_services
+from optimizer.controller.guard import Limits, Situation, Trip, guard
+from optimizer.controller.inventory import Inventory
+from optimizer.controller.jobs import JobFleet
+from optimizer.controller.journal import InstanceRow, Journal, JournalFull
+from optimizer.controller.moves import Move, job_moves, rate_of, service_moves
+from optimizer.controller.observe import Observer, Sight, Tell, Watch
+from optimizer.controller.policies import load_deadline_policy, load_service_policy
+from optimizer.controller.providers import CloudError, Provider
+from optimizer.controller.services import ServiceFleet
+from optimizer.controller.shadow import Shadow
+from optimizer.plan import DeadlineWorkload, GroupDemand, Plan, ServiceWorkload
+from policies.protocol import DeadlinePolicy, Memory
+from policies.service import ServicePolicy
+from simulator.deadline.observation import IntArray
+from simulator.errors import InputError
+
+CONFIRM_ROUNDS = 2
+"""Drift between decision and reality is repaired in at most this many rounds of a tick."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a tick did, for logs, metrics and tests.
+
+    Attributes:
+        tick: Number of the tick since the plan was created.
+        now: Its time.
+        wanted: Decision by fleet; placements (N,) or counts (N, P + 1).
+        trips: Guards that changed something.
+        outcome: What came of the calls.
+        lost: Instances that ended without this controller's doing.
+        held: Reason why nothing was done; empty if something could be.
+        seconds: Time that observing, deciding and guarding took.
+        rounds: Rounds of calls.
+    """
+
+    tick: int
+    now: float
+    wanted: dict[str, IntArray] = field(default_factory=dict)
+    trips: list[Trip] = field(default_factory=list)
+    outcome: Outcome = field(default_factory=Outcome)
+    lost: int = 0
+    held: str = ""
+    seconds: float = 0.0
+    rounds: int = 0
+
+
+class Controller:
+    """The loop's state. One thread calls `run_tick`; others may set `paused` and `killed`, and read."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        settings: ControllerSettings,
+        provider: Provider,
+        journal: Journal,
+        tell: Tell,
+        mode: Mode | None = None,
+    ) -> None:
+        """Continue where the journal ends, or begin.
+
+        Args:
+            plan: What is to be placed.
+            settings: Limits and the rest.
+            provider: The cloud; `Shadow` around it in shadow mode is made here.
+            journal: An open journal.
+            tell: Takes events; they are journalled by the caller.
+            mode: Instead of the settings' mode.
+
+        Raises:
+            InputError: A policy cannot be loaded, or the journal is of another plan's workloads.
+        """
+        self.plan, self.settings, self.journal = plan, settings, journal
+        self.mode: Mode = mode or settings.mode
+        self.provider = provider
+        self.paused = journal.recall("paused") == "yes"
+        self.killed = False
+        self._tell_outside = tell
+        self.jobs: list[tuple[JobFleet, DeadlinePolicy]] = []
+        self.services: list[tuple[ServiceFleet, ServicePolicy]] = []
+        self._make_fleets()
+        self.pools = {name: pool for fleet in self.fleets for name, pool in fleet.pools.items()}
+        self._restore()
+        self.inventory = Inventory(journal.live_instances())
+        if self.mode == "shadow":
+            shadow = Shadow(provider.capacity, provider.clock, journal.live_instances(), self.pools)
+            self.provider = Provider(provider.name, provider.clock, provider.prices, shadow)
+        self._timed = Timed(settings.policy_seconds)
+        last = journal.last_tick()
+        self.watch = Watch(
+            self.provider.clock, settings.freshness.clock_jump_seconds, last[1] if last else None
+        )
+        self._observer = Observer(self.provider, self.pools, settings.freshness, self.tell)
+        self._actor = Actor(
+            self.provider.capacity,
+            journal,
+            self.inventory,
+            self.tell,
+            replacement_first=settings.guards.keep_ready,
+        )
+        self._wishes: dict[str, str] = {}
+        self._acting = self._canaries()
+        self._journal_full = False
+        self._sight: Sight | None = None
+
+    @property
+    def fleets(self) -> list[JobFleet | ServiceFleet]:
+        """All fleets."""
+        return [fleet for fleet, _ in self.jobs] + [fleet for fleet, _ in self.services]
+
+    @property
+    def cost(self) -> float:
+        """USD so far of everything that the plan places."""
+        return float(sum(fleet.cost.sum() for fleet in self.fleets))
+
+    @property
+    def on_demand_cost(self) -> float:
+        """USD that the same would have cost so far on on-demand capacity."""
+        return float(sum(fleet.on_demand_cost.sum() for fleet in self.fleets))
+
+    @property
+    def price(self) -> dict[str, float]:
+        """Spot price by pool as of the last tick."""
+        return self._sight.price if self._sight is not None else {}
+
+    @property
+    def price_age_seconds(self) -> float:
+        """Age of the oldest price in use."""
+        return self._sight.oldest_price_seconds if self._sight is not None else 0.0
+
+    @property
+    def policy_latency_seconds(self) -> float:
+        """Time that the last policy call took."""
+        return self._timed.latency_seconds
+
+    def tell(self, level: str, kind: str, message: str) -> None:
+        """Journal an event and pass it on; a full journal does not stop the event from being passed on."""
+        try:
+            self.journal.event(self.provider.clock.now(), level, kind, message)
+        except JournalFull:
+            self._journal_full = True
+        self._tell_outside(level, kind, message)
+
+    def tick_number(self, now: float) -> int:
+        """Ticks since the plan was created."""
+        return math.floor((now - self.plan.created.timestamp()) / self.plan.tick_seconds)
+
+    def next_tick(self, now: float) -> float:
+        """When the tick after `now` begins."""
+        return self.plan.created.timestamp() + (self.tick_number(now) + 1) * self.plan.tick_seconds
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do: jobs only, all done and their instances gone."""
+        return (
+            not self.services
+            and all(fleet.done.all() for fleet, _ in self.jobs)
+            and not any(True for _ in self.inventory.all_live())
+        )
+
+    # --------------------------------------------------------------------------------------------- tick
+
+    def run_tick(self) -> Report:
+        """Run one tick; never raises for what a cloud, a policy or a disk does."""
+        began = time.perf_counter()
+        now, in_doubt = self.watch.now(self.tell)
+        report = Report(self.tick_number(now), now)
+        sight = self._observer.look(now, in_doubt, self._group_names())
+        if sight.instances is None:
+            # Nobody knows what runs: memory, accounts and capacity stay as they are.
+            report.held = "blind"
+            self._end_tick(report, sight, {}, {})
+            return report
+        lost = self._merge(sight)
+        report.lost = sum(len(rows) for rows in lost.values())
+        doubt = self._resolve(sight)
+        interrupted = self._account(sight, lost)
+        decisions, memories = self._decide(sight, interrupted)
+        moves = self._moves(decisions, sight)
+        situation = self._situation(sight, doubt)
+        allowed, trips = guard(moves, self._limits(), situation)
+        report.trips = self._changed(decisions) + trips
+        report.held = situation.held_back
+        report.wanted = {key: decision.wanted for key, decision in decisions.items()}
+        report.seconds = time.perf_counter() - began
+        self._carry_out(report, sight, decisions, allowed, situation)
+        self._end_tick(report, sight, decisions, memories)
+        return report
+
+    def _merge(self, sight: Sight) -> dict[str, list[InstanceRow]]:
+        """Take in what the cloud describes and announces; returns what was lost, by workload."""
+        assert sight.instances is not None  # noqa: S101 -- the caller has looked
+        changes = self.inventory.merge(sight.instances, sight.now, self.settings.grace_seconds)
+        lost: dict[str, list[InstanceRow]] = {}
+        for row in changes.lost:
+            lost.setdefault(row.workload, []).append(row)
+        handled = []
+        for notice in sight.notices:
+            if notice.kind == "interruption":
+                taken = self.inventory.taken(notice.instance, min(notice.at, sight.now))
+                if taken is not None:
+                    lost.setdefault(taken.workload, []).append(taken)
+            handled.append(notice.receipt)
+        if handled and self.provider.interruptions is not None:
+            try:
+                self.provider.interruptions.acknowledge(handled)
+            except CloudError as error:
+                self.tell("warning", "unreachable", f"handled messages stay in the queue: {error}")
+        known = {name for fleet in self.fleets for name in fleet.row}
+        for row in changes.adopted:
+            if row.workload not in known:
+                self.tell(
+                    "warning",
+                    "unplanned",
+                    f"{row.id} carries this controller's tag for {row.workload}, which the plan does "
+                    "not have; "
+                    "it is left alone",
+                )
+        return lost
+
+    def _resolve(self, sight: Sight) -> frozenset[str]:
+        return frozenset(
+            self._actor.resolve(
+                sight.now,
+                sight.instances or (),
+                self.pools,
+                resend_seconds=self.plan.tick_seconds,
+                grace_seconds=self.settings.grace_seconds,
+                may_launch=self.mode in ("apply", "canary") and not self._held_back(sight),
+            )
+        )
+
+    def _account(self, sight: Sight, lost: Mapping[str, Sequence[InstanceRow]]) -> dict[str, set[str]]:
+        ended = {
+            name: min((row.ended_at for row in rows if row.ended_at is not None), default=None)
+            for name, rows in lost.items()
+        }
+        interrupted: dict[str, set[str]] = {}
+        for fleet, _ in self.jobs:
+            late = fleet.missed.copy()
+            interrupted[fleet.key] = set(fleet.look(sight.now, fleet.held(self.inventory), ended))
+            for row in np.flatnonzero(fleet.missed & ~late):
+                self.tell("error", "deadline-missed", f"{fleet.names[row]} is not done by its deadline")
+        for services, _ in self.services:
+            services.look(sight.now, sight.groups)
+        return interrupted
+
+    def _decide(
+        self, sight: Sight, interrupted: Mapping[str, set[str]]
+    ) -> tuple[dict[str, Decision], dict[str, Memory]]:
+        decisions: dict[str, Decision] = {}
+        memories: dict[str, Memory] = {}
+        for fleet, policy in self.jobs:
+            decisions[fleet.key], memories[fleet.key] = decide_jobs(
+                fleet,
+                policy,
+                self._timed,
+                now=sight.now,
+                tick_seconds=self.plan.tick_seconds,
+                price=sight.price,
+                offers=sight.offers,
+                stale=self._stale(fleet, sight),
+                interrupted=np.array([name in interrupted[fleet.key] for name in fleet.names]),
+            )
+        for services, service_policy in self.services:
+            held, _ = services.counts(self.inventory, sight.now)
+            decisions[services.key], memories[services.key] = decide_services(
+                services,
+                service_policy,
+                self._timed,
+                held=held,
+                price=sight.price,
+                stale=self._stale(services, sight),
+                max_pool_share=self.settings.guards.max_pool_share,
+            )
+        for key, decision in decisions.items():
+            reasons = sorted(set(decision.why.values()))
+            for reason in reasons[:3]:
+                count = sum(one == reason for one in decision.why.values())
+                self._tell_outside(
+                    "warning", "fallback", f"{key}: safe baseline for {count} workloads: {reason}"
+                )
+        return decisions, memories
+
+    def _stale(self, fleet: JobFleet | ServiceFleet, sight: Sight) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        if not sight.stale:
+            return np.zeros(fleet.size, np.bool_)
+        stale = np.array([name in sight.stale for name in fleet.pools])
+        # one pool without a price is no reason to stop: it offers nothing; no pool with one is
+        return np.asarray(stale[fleet.pool_index].all(axis=1))
+
+    def _moves(self, decisions: Mapping[str, Decision], sight: Sight, rows: Any = None) -> list[Move]:
+        moves: list[Move] = []
+        for fleet, policy in self.jobs:
+            held = fleet.held(self.inventory)
+            mine = rows.get(fleet.key) if rows is not None else None
+            if rows is not None and mine is None:
+                continue
+            moves += job_moves(
+                fleet, decisions[fleet.key], self.inventory, held, sight.price, policy.name, mine
+            )
+        if rows is not None:
+            return moves
+        for services, service_policy in self.services:
+            held, _ = services.counts(self.inventory, sight.now)
+            moves += service_moves(
+                services, decisions[services.key], self.inventory, held, sight.price, service_policy.name
+            )
+        return moves
+
+    # ------------------------------------------------------------------------------------------- guards
+
+    def _held_back(self, sight: Sight) -> str:
+        if self.killed or (self.settings.state_dir / "KILL").exists():
+            return "kill-switch"
+        if self.paused:
+            return "paused"
+        if sight.now >= self.plan.expires.timestamp():
+            return "plan-expired"
+        if self._journal_full:
+            return "journal-full"
+        return ""
+
+    def _situation(self, sight: Sight, doubt: frozenset[str]) -> Situation:
+        live = list(self.inventory.all_live())
+        situation = Situation(
+            sight.now,
+            held_back=self._held_back(sight),
+            hold_terminations="clock-jump" if sight.clock_in_doubt else "",
+            rate=rate_of(live, self.pools, sight.price),
+            in_doubt=doubt,
+        )
+        guards = self.settings.guards
+        if guards.budget_usd_per_day is not None:
+            situation.spent_today = self.cost - self.journal.cost_at(sight.now - 86_400.0)
+        if guards.cooldown_seconds:
+            situation.last_move = {
+                name: float(fleet.moved_at[row]) for fleet in self.fleets for name, row in fleet.row.items()
+            }
+        if guards.launches_per_hour is not None:
+            situation.launched_last_hour = self.journal.launched_since(sight.now - 3600.0)
+            situation.most_held = {
+                one.name: one.nodes for fleet, _ in self.jobs for one in fleet.workloads
+            } | {name: int(s.demand[row]) for s, _ in self.services for name, row in s.row.items()}
+        if guards.keep_ready:
+            spare: dict[str, int] = {}
+            for services, _ in self.services:
+                _, ready = services.counts(self.inventory, sight.now)
+                spare |= dict(zip(services.names, (ready - services.demand).tolist(), strict=True))
+            situation.spare = spare
+        return situation
+
+    def _limits(self) -> Limits:
+        caps, guards = self.plan.caps, self.settings.guards
+
+        def lower(plan: float, own: float | None) -> float:
+            return plan if own is None else min(plan, own)
+
+        return Limits(
+            launches_per_tick=int(lower(caps.launches_per_tick, guards.launches_per_tick)),
+            terminations_per_tick=int(lower(caps.terminations_per_tick, guards.terminations_per_tick)),
+            usd_per_hour=lower(caps.usd_per_hour, guards.usd_per_hour),
+            budget_usd_per_day=guards.budget_usd_per_day,
+            cooldown_seconds=guards.cooldown_seconds,
+            launches_per_hour=guards.launches_per_hour,
+            keep_ready=guards.keep_ready,
+        )
+
+    def _changed(self, decisions: Mapping[str, Decision]) -> list[Trip]:
+        """Guards that changed decisions before they became moves."""
+        trips = []
+        for fleet in self.fleets:
+            for name, rows in decisions[fleet.key].changed.items():
+                for row in rows.tolist():
+                    got = decisions[fleet.key].wanted[row]
+                    trips.append(Trip(name, fleet.names[row], "the policy's decision", str(got)))
+        return trips
+
+    # ---------------------------------------------------------------------------------------------- act
+
+    def _carry_out(
+        self,
+        report: Report,
+        sight: Sight,
+        decisions: dict[str, Decision],
+        moves: list[Move],
+        situation: Situation,
+    ) -> None:
+        acting = [move for move in moves if self._acts(move.workload)]
+        self._journal_wishes(report, [move for move in moves if not self._acts(move.workload)])
+        if not acting:
+            return
+        limits = self._limits()
+        try:
+            for _ in range(1 + CONFIRM_ROUNDS + self._most_pools()):
+                outcome = self._actor.act(report.tick, sight.now, self.mode, acting)
+                report.rounds += 1
+                report.outcome.add(outcome)
+                limits = replace(
+                    limits,
+                    launches_per_tick=max(limits.launches_per_tick - outcome.launched, 0),
+                    terminations_per_tick=max(limits.terminations_per_tick - outcome.terminated, 0),
+                )
+                for move in acting:
+                    if move.voluntary and move.workload in outcome.moved:
+                        self._note_move(move, sight.now)
+                rows = self._without_capacity(outcome, sight, decisions)
+                if not rows:
+                    break
+                situation.rate = rate_of(list(self.inventory.all_live()), self.pools, sight.price)
+                situation.in_doubt = frozenset(situation.in_doubt | outcome.unknown)
+                again, trips = guard(self._moves(decisions, sight, rows), limits, situation)
+                report.trips += trips
+                acting = [move for move in again if self._acts(move.workload)]
+                if not acting:
+                    break
+        except JournalFull as error:
+            self._journal_full = True
+            report.held = "journal-full"
+            self._tell_outside("error", "journal-full", f"{error}; capacity stays as it is")
+
+    def _without_capacity(
+        self, outcome: Outcome, sight: Sight, decisions: dict[str, Decision]
+    ) -> dict[str, IntArray]:
+        """Jobs whose pool turned out to have no capacity are decided again with that in view."""
+        failed: dict[str, set[int]] = {}
+        for workload, pool in outcome.without_capacity:
+            sight.offers[pool] = 0
+            for fleet, _ in self.jobs:
+                if workload in fleet.row:
+                    failed.setdefault(fleet.key, set()).add(fleet.row[workload])
+        changed: dict[str, IntArray] = {}
+        for fleet, policy in self.jobs:
+            if fleet.key not in failed:
+                continue
+            rows = np.array(sorted(failed[fleet.key]), np.int64)
+            decisions[fleet.key].wanted[rows] = decide_again(
+                fleet,
+                policy,
+                self._timed,
+                rows,
+                now=sight.now,
+                tick_seconds=self.plan.tick_seconds,
+                price=sight.price,
+                offers=sight.offers,
+            )
+            changed[fleet.key] = rows
+        return changed
+
+    def _note_move(self, move: Move, now: float) -> None:
+        for fleet in self.fleets:
+            if fleet.key == move.key:
+                fleet.moved_at[fleet.row[move.workload]] = now
+
+    def _acts(self, workload: str) -> bool:
+        if self.mode == "dry-run":
+            return False
+        return self.mode != "canary" or workload in self._acting
+
+    def _journal_wishes(self, report: Report, moves: Sequence[Move]) -> None:
+        """Dry run: a wish is journalled when it is new, not at every tick."""
+        fresh = []
+        for move in moves:
+            text = "; ".join(
+                [
+                    *(f"launch {w.count} {w.option} {w.pool.name}" for w in move.launches),
+                    *(f"terminate {row.id}" for row in move.terminate),
+                ]
+            )
+            if self._wishes.get(move.workload) != text:
+                self._wishes[move.workload] = text
+                fresh.append(move)
+                self._tell_outside("info", "would", f"{move.workload}: {text} ({move.why})")
+        try:
+            self._actor.wish(report.tick, report.now, "dry-run", fresh)
+        except JournalFull as error:
+            self._journal_full = True
+            self._tell_outside("error", "journal-full", str(error))
+
+    def _most_pools(self) -> int:
+        return max((fleet.pools_each for fleet, _ in self.jobs), default=0)
+
+    # ---------------------------------------------------------------------------------------- end of tick
+
+    def _end_tick(
+        self,
+        report: Report,
+        sight: Sight,
+        decisions: Mapping[str, Decision],
+        memories: Mapping[str, Memory],
+    ) -> None:
+        if decisions:
+            for fleet, _ in self.jobs:
+                fleet.confirm(decisions[fleet.key].wanted, fleet.held(self.inventory), sight.price)
+                fleet.memory = memories[fleet.key]
+            for services, _ in self.services:
+                services.confirm(decisions[services.key].wanted, self.inventory, sight.now, sight.price)
+                services.memory = memories[services.key]
+        try:
+            self.journal.save_tick(
+                report.tick,
+                report.now,
+                self.mode,
+                {
+                    "cost_usd": self.cost,
+                    "held": report.held,
+                    "launched": report.outcome.launched,
+                    "terminated": report.outcome.terminated,
+                    "lost": report.lost,
+                },
+                {fleet.key: fleet.state() for fleet in self.fleets},
+                self.inventory.take_changed(),
+                [(trip.guard, trip.workload, trip.wanted, trip.got) for trip in report.trips],
+            )
+            if self._journal_full:
+                self._journal_full = False
+                self.tell("info", "journal", "the journal can be written again")
+        except JournalFull as error:
+            if not self._journal_full:
+                self._tell_outside("error", "journal-full", f"{error}; capacity stays as it is")
+            self._journal_full = True
+        self._sight = sight
+
+    # ------------------------------------------------------------------------------------------ beginning
+
+    def _make_fleets(self) -> None:
+        jobs: dict[tuple[str, int], list[DeadlineWorkload]] = {}
+        services: dict[tuple[str, int], list[ServiceWorkload]] = {}
+        for one in self.plan.workloads:
+            key = (one.policy, len(one.pools))
+            if isinstance(one, DeadlineWorkload):
+                jobs.setdefault(key, []).append(one)
+            else:
+                services.setdefault(key, []).append(one)
+        for (name, pools), mine in jobs.items():
+            fleet = JobFleet(_key("deadline", name, pools, [one.name for one in mine]), mine)
+            self.jobs.append((fleet, load_deadline_policy(self.plan.policy_of(mine[0]))))
+        for (name, pools), members in services.items():
+            services_key = _key("service", name, pools, [one.name for one in members])
+            made = ServiceFleet(services_key, members, self.plan.tick_seconds)
+            self.services.append((made, load_service_policy(self.plan.policy_of(members[0]))))
+
+    def _restore(self) -> None:
+        """Take over saved state; a new plan begins its workloads anew and keeps what runs, by tags."""
+        for fleet in self.fleets:
+            saved = self.journal.load_state(fleet.key)
+            if saved is not None:
+                fleet.restore(saved)
+
+    def _group_names(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for services, _ in self.services:
+            for one in services.workloads:
+                if isinstance(one.demand, GroupDemand):
+                    names.setdefault(one.demand.region, []).append(one.demand.group)
+        return names
+
+    def _canaries(self) -> frozenset[str]:
+        """The workloads that canary mode acts on: a fixed share, the same ones after a restart.
+
+        Raises:
+            InputError: The share of so few workloads is not one.
+        """
+        if self.mode != "canary":
+            return frozenset()
+        names = sorted(one.name for one in self.plan.workloads)
+        names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+        count = int(self.settings.canary.share * len(names))
+        if not count:
+            raise InputError(
+                f"a canary of {self.settings.canary.share:.0%} of {len(names)} workloads is not one "
+                "workload; "
+                f"accepted: canary.share of at least {1 / len(names):.3f}, or --mode shadow"
+            )
+        return frozenset(names[:count])
+
+
+def _key(kind: str, policy: str, pools: int, names: Sequence[str]) -> str:
+    """Names the saved state of a fleet: other workloads, policy or number of pools make another fleet."""
+    digest = hashlib.sha256("\0".join([kind, policy, str(pools), *names]).encode()).hexdigest()
+    return f"{kind}:{digest[:16]}"

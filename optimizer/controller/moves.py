@@ -1,0 +1,212 @@
+"""Moves: what must be launched and terminated so that a decision comes about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from optimizer.controller.decide import Decision
+from optimizer.controller.inventory import Inventory
+from optimizer.controller.jobs import JobFleet
+from optimizer.controller.journal import InstanceRow
+from optimizer.controller.providers.protocol import Option
+from optimizer.controller.services import ServiceFleet
+from optimizer.plan import PlanPool
+from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND
+from simulator.deadline.observation import IntArray
+
+
+@dataclass(slots=True)
+class Wish:
+    """Instances to launch in one pool."""
+
+    pool: PlanPool
+    option: Option
+    count: int
+    usd_per_hour: float
+
+
+@dataclass(slots=True)
+class Move:
+    """One workload's change.
+
+    Attributes:
+        workload: Its name.
+        key: Fleet that it belongs to.
+        launches: What is launched first.
+        terminate: What is terminated, once all launches succeeded.
+        gang: All of a launch or nothing, and nothing of the move without all of it.
+        urgent: It serves a deadline or makes up for a loss.
+        voluntary: It replaces something that still runs.
+        why: Reason in words.
+        guards: Guards that changed it.
+        saves: USD per hour that the terminations save.
+    """
+
+    workload: str
+    key: str
+    launches: list[Wish]
+    terminate: list[InstanceRow]
+    gang: bool
+    urgent: bool
+    voluntary: bool
+    why: str
+    guards: list[str] = field(default_factory=list)
+    saves: float = 0.0
+
+    @property
+    def launched(self) -> int:
+        """Instances that it launches."""
+        return sum(wish.count for wish in self.launches)
+
+    @property
+    def net_usd_per_hour(self) -> float:
+        """Change of the cost rate when it is done."""
+        return sum(wish.count * wish.usd_per_hour for wish in self.launches) - self.saves
+
+    def __bool__(self) -> bool:
+        return bool(self.launches or self.terminate)
+
+
+def job_moves(
+    fleet: JobFleet,
+    decision: Decision,
+    inventory: Inventory,
+    held: IntArray,
+    price: Mapping[str, float],
+    policy: str,
+    rows: IntArray | None = None,
+) -> list[Move]:
+    """Moves of deadline jobs; a job that is where it should be has none.
+
+    Args:
+        fleet: The jobs.
+        decision: Where they should be.
+        inventory: What they hold.
+        held: (N, P + 1) the same in numbers.
+        price: Spot price by pool.
+        policy: Name of the policy, for the reasons.
+        rows: Only these; by default all.
+    """
+    wanted = np.where(fleet.active, decision.wanted, IDLE)
+    column = np.where(wanted == ON_DEMAND, fleet.pools_each, np.maximum(wanted - FIRST_SPOT, 0))
+    count = held[np.arange(fleet.size), column]
+    total = held.sum(axis=1)
+    need = np.where(wanted == IDLE, 0, np.maximum(fleet.nodes - count, 0))
+    extra = total - np.where(wanted == IDLE, 0, np.minimum(count, fleet.nodes))
+    moving = np.flatnonzero((need > 0) | (extra > 0))
+    if rows is not None:
+        moving = np.intersect1d(moving, rows)
+    moves = []
+    for row in moving.tolist():
+        target = int(wanted[row])
+        workload = fleet.workloads[row]
+        live = list(inventory.live(workload.name))
+        if target == IDLE:
+            keep: list[InstanceRow] = []
+            launches: list[Wish] = []
+        else:
+            spot = target >= FIRST_SPOT
+            pool = workload.pools[target - FIRST_SPOT if spot else int(fleet.cheapest[row])]
+            option: Option = "spot" if spot else "on-demand"
+            each = price.get(pool.name, pool.on_demand_price) if spot else pool.on_demand_price
+            fits = [one for one in live if one.option == option and (not spot or one.pool == pool.name)]
+            keep = fits[: int(fleet.nodes[row])]
+            launches = [Wish(pool, option, int(need[row]), each)] if need[row] else []
+        kept = {one.id for one in keep}
+        terminate = [one for one in live if one.id not in kept]
+        active = bool(fleet.active[row])
+        moves.append(
+            Move(
+                workload.name,
+                fleet.key,
+                launches,
+                terminate,
+                gang=True,
+                urgent=bool(decision.urgent[row]) or not active,
+                voluntary=active and bool(terminate),
+                why=_job_reason(fleet, decision, row, target, policy),
+                guards=_guards(decision, row),
+                saves=rate_of(terminate, fleet.pools, price),
+            )
+        )
+    return moves
+
+
+def service_moves(
+    fleet: ServiceFleet,
+    decision: Decision,
+    inventory: Inventory,
+    held: IntArray,
+    price: Mapping[str, float],
+    policy: str,
+) -> list[Move]:
+    """Moves of services: launches where fewer are held than asked, the youngest go where more are."""
+    difference = decision.wanted - held
+    moves = []
+    for row in np.flatnonzero(difference.any(axis=1)).tolist():
+        workload = fleet.workloads[row]
+        live = inventory.live(workload.name)
+        launches, terminate = [], []
+        for column in range(fleet.pools_each + 1):
+            change = int(difference[row, column])
+            spot = column < fleet.pools_each
+            pool = workload.pools[column if spot else int(fleet.cheapest[row])]
+            if change > 0:
+                each = price.get(pool.name, pool.on_demand_price) if spot else pool.on_demand_price
+                launches.append(Wish(pool, "spot" if spot else "on-demand", change, each))
+            elif change < 0:
+                fits = [
+                    one
+                    for one in live
+                    if (one.option == "spot" and one.pool == pool.name if spot else one.option == "on-demand")
+                ]
+                terminate += fits[change:]
+        why = decision.why.get(row) or (
+            f"{policy}: {int(decision.wanted[row].sum())} asked for a demand of {int(fleet.demand[row])}"
+        )
+        moves.append(
+            Move(
+                workload.name,
+                fleet.key,
+                launches,
+                terminate,
+                gang=False,
+                urgent=bool(decision.urgent[row]),
+                voluntary=bool(launches and terminate),
+                why=why,
+                guards=_guards(decision, row),
+                saves=rate_of(terminate, fleet.pools, price),
+            )
+        )
+    return moves
+
+
+def rate_of(rows: list[InstanceRow], pools: Mapping[str, PlanPool], price: Mapping[str, float]) -> float:
+    """USD per hour of instances at present prices; an instance in an unknown pool counts as nothing."""
+    total = 0.0
+    for one in rows:
+        pool = pools.get(one.pool)
+        if pool is not None:
+            on_demand = one.option == "on-demand"
+            total += pool.on_demand_price if on_demand else price.get(one.pool, pool.on_demand_price)
+    return total
+
+
+def _guards(decision: Decision, row: int) -> list[str]:
+    return [guard for guard, rows in decision.changed.items() if row in rows]
+
+
+def _job_reason(fleet: JobFleet, decision: Decision, row: int, target: int, policy: str) -> str:
+    if not fleet.active[row]:
+        return "the job is done" if fleet.done[row] else "the job has not begun"
+    if row in decision.why:
+        return decision.why[row]
+    names = ["idle", "on-demand", *(pool.name for pool in fleet.workloads[row].pools)]
+    slack = (fleet.deadline[row] - fleet.at[row] - fleet.work_left[row]) / 3600.0
+    return (
+        f"{policy}: {names[int(fleet.placement[row])]} → {names[target]}, "
+        f"{fleet.work_left[row] / 3600.0:.2f} h of work left, {slack:.2f} h of slack"
+    )

@@ -1,0 +1,165 @@
+"""Observe: time, prices and instances, each believed only as far as it deserves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from optimizer.controller.config import Freshness
+from optimizer.controller.providers import Clock, CloudError, Instance, Notice, Provider, Quote
+from optimizer.plan import PlanPool
+
+T = TypeVar("T")
+Tell = Callable[[str, str, str], None]
+"""Takes level, kind and message of an event."""
+
+LOOKS = 3
+"""A clock that jumped is believed when it says the same this many times."""
+
+
+class Watch:
+    """The wall clock, checked against one that never jumps."""
+
+    def __init__(self, clock: Clock, limit_seconds: float, last: float | None = None) -> None:
+        """Begin.
+
+        Args:
+            clock: Both clocks.
+            limit_seconds: A larger difference is a jump.
+            last: Time of the last tick that was saved; time does not go back behind it.
+        """
+        self._clock, self._limit = clock, limit_seconds
+        wall, steady = clock.now(), clock.steady()
+        behind = last is not None and wall < last - limit_seconds
+        self._offset = (last if behind and last is not None else wall) - steady
+        self._doubt: float | None = None
+        self._looks = 0
+
+    def now(self, tell: Tell) -> tuple[float, bool]:
+        """Seconds since 1970, and whether the wall clock is in doubt."""
+        wall, steady = self._clock.now(), self._clock.steady()
+        offset = wall - steady
+        if abs(offset - self._offset) <= self._limit:
+            self._doubt, self._looks = None, 0
+            # small corrections are followed
+            self._offset = offset
+            return wall, False
+        if self._doubt is None or abs(offset - self._doubt) > self._limit:
+            self._doubt, self._looks = offset, 0
+            tell("warning", "clock-jump", f"the wall clock moved by {offset - self._offset:+.0f} s")
+        self._looks += 1
+        if self._looks >= LOOKS:
+            tell("warning", "clock-jump", f"the wall clock is believed after {LOOKS} looks")
+            self._offset, self._doubt, self._looks = offset, None, 0
+            return wall, False
+        return steady + self._offset, True
+
+
+@dataclass(slots=True)
+class Sight:
+    """What one look brought.
+
+    Attributes:
+        now: Seconds since 1970.
+        clock_in_doubt: The wall clock jumped and is not believed yet.
+        price: Believed spot price by pool.
+        stale: Pools whose price is missing or too old to decide by.
+        oldest_price_seconds: Age of the oldest price that is believed.
+        offers: Instances that each pool is believed to have.
+        instances: What the cloud describes; None if it cannot be asked.
+        notices: Messages about instances.
+        groups: Desired capacity by group.
+    """
+
+    now: float
+    clock_in_doubt: bool
+    price: dict[str, float] = field(default_factory=dict)
+    stale: set[str] = field(default_factory=set)
+    oldest_price_seconds: float = 0.0
+    offers: dict[str, int] = field(default_factory=dict)
+    instances: Sequence[Instance] | None = None
+    notices: Sequence[Notice] = ()
+    groups: dict[str, int] = field(default_factory=dict)
+
+
+class Observer:
+    """Looks at a cloud and keeps the last good price of every pool."""
+
+    def __init__(
+        self, provider: Provider, pools: Mapping[str, PlanPool], freshness: Freshness, tell: Tell
+    ) -> None:
+        """Begin without any price."""
+        self._provider, self._pools, self._freshness, self._tell = provider, pools, freshness, tell
+        self._quotes: dict[str, Quote] = {}
+        self._failing: set[str] = set()
+
+    def look(self, now: float, clock_in_doubt: bool, groups: Mapping[str, Sequence[str]]) -> Sight:
+        """Look at everything; what cannot be had is left out and told, never raised.
+
+        Args:
+            now: Seconds since 1970.
+            clock_in_doubt: From `Watch`.
+            groups: Names of the groups whose demand is needed, by region.
+        """
+        sight = Sight(now, clock_in_doubt)
+        sight.instances = self._ask("instances", self._provider.capacity.instances)
+        self._read_prices(sight)
+        offers = self._ask("offers", lambda: self._provider.capacity.offers(list(self._pools.values())))
+        sight.offers = dict(offers or {})
+        queue = self._provider.interruptions
+        if queue is not None:
+            sight.notices = self._ask("interruptions", queue.receive) or ()
+        described = self._provider.groups
+        if described is not None:
+            for region, names in groups.items():
+                found = self._ask(f"groups in {region}", partial(described.describe, region, names))
+                for name, group in (found or {}).items():
+                    sight.groups[name] = group.desired
+        return sight
+
+    def _read_prices(self, sight: Sight) -> None:
+        quotes = self._ask("prices", lambda: self._provider.prices.quotes(list(self._pools.values()))) or {}
+        for name, quote in quotes.items():
+            pool = self._pools.get(name)
+            if pool is None:
+                continue
+            highest = self._freshness.highest_price_ratio * pool.on_demand_price
+            if not math.isfinite(quote.usd_per_hour) or not 0.0 < quote.usd_per_hour <= highest:
+                self._once(
+                    f"price of {name}",
+                    "price-refused",
+                    f"spot price {quote.usd_per_hour} of {name} is not believed (on-demand "
+                    f"{pool.on_demand_price:g}); the last good one holds",
+                )
+                continue
+            self._failing.discard(f"price of {name}")
+            self._quotes[name] = quote
+        for name in self._pools:
+            known = self._quotes.get(name)
+            age = math.inf if known is None else sight.now - known.at
+            if age > self._freshness.prices_seconds:
+                sight.stale.add(name)
+            else:
+                sight.oldest_price_seconds = max(sight.oldest_price_seconds, age)
+            if known is not None:
+                sight.price[name] = known.usd_per_hour
+
+    def _ask(self, what: str, call: Callable[[], T]) -> T | None:
+        try:
+            answer = call()
+        except CloudError as error:
+            self._once(what, "unreachable", f"{what} cannot be had: {error}")
+            return None
+        if what in self._failing:
+            self._failing.discard(what)
+            self._tell("info", "reachable", f"{what} can be had again")
+        return answer
+
+    def _once(self, what: str, kind: str, message: str) -> None:
+        """Tell of a failure when it begins, not at every tick."""
+        if what not in self._failing:
+            self._failing.add(what)
+            self._tell("warning", kind, message)

@@ -1,0 +1,191 @@
+"""What the outside sees of a controller: one snapshot, and the same as Prometheus text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from optimizer.controller.jobs import JobFleet
+from optimizer.controller.loop import Controller, Report
+from optimizer.controller.moves import rate_of
+from simulator.deadline import IDLE, ON_DEMAND
+
+SHOWN = 500
+"""Workloads in a snapshot; the numbers cover all of them."""
+
+
+@dataclass
+class Counts:
+    """What adds up over the life of the process."""
+
+    ticks: int = 0
+    decisions: Counter[str] = field(default_factory=Counter)
+    actions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    trips: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+
+    def add(self, report: Report, controller: Controller) -> None:
+        """Count a tick."""
+        self.ticks += 1
+        self.decisions["job"] += sum(int(fleet.active.sum()) for fleet, _ in controller.jobs)
+        self.decisions["service"] += sum(fleet.size for fleet, _ in controller.services)
+        self.actions["launch", "done"] += report.outcome.launched
+        self.actions["terminate", "done"] += report.outcome.terminated
+        self.actions["launch", "no-capacity"] += len(report.outcome.without_capacity)
+        self.actions["call", "refused"] += report.outcome.failed
+        self.actions["call", "unknown"] += len(report.outcome.unknown)
+        self.trips.update(trip.guard for trip in report.trips)
+        self.lost += report.lost
+
+
+def snapshot(controller: Controller, report: Report, counts: Counts) -> dict[str, Any]:
+    """Everything that `status`, the page and the metrics show, after a tick."""
+    rate = rate_of(list(controller.inventory.all_live()), controller.pools, controller.price)
+    workloads: list[dict[str, Any]] = []
+    on_demand, headroom = 0.0, np.inf
+    for fleet in controller.fleets:
+        for row, name in enumerate(fleet.names):
+            if isinstance(fleet, JobFleet):
+                one, reference = _job(fleet, row, report.now)
+                if one["state"] in ("active", "late"):
+                    headroom = min(headroom, one["slack_hours"])
+            else:
+                held = int(fleet.granted[row].sum())
+                reference = float(
+                    max(fleet.demand[row] - fleet.committed[row], 0) * fleet.on_demand_price[row]
+                )
+                one = {
+                    "kind": "service",
+                    "state": "short" if fleet.ready[row] < fleet.demand[row] else "ready",
+                    "placement": f"{held} of {int(fleet.asked[row].sum())}, "
+                    "{int(fleet.granted[row, -1])} on-demand",
+                    "availability": round(float(fleet.availability[row]), 6),
+                    "target": float(fleet.target[row]),
+                    "cost_usd": round(float(fleet.cost[row]), 4),
+                }
+            on_demand += reference
+            if len(workloads) < SHOWN:
+                workloads.append({"name": name, **one})
+    return {
+        "name": controller.settings.name,
+        "mode": controller.mode,
+        "state": report.held or ("paused" if controller.paused else "running"),
+        "paused": controller.paused,
+        "killed": controller.killed,
+        "tick": report.tick,
+        "at": report.now,
+        "ticks": counts.ticks,
+        "rate_usd_per_hour": round(rate, 6),
+        "on_demand_usd_per_hour": round(on_demand, 6),
+        "cost_usd": round(controller.cost, 6),
+        "saved_usd": round(controller.on_demand_cost - controller.cost, 6),
+        "least_slack_hours": None if np.isinf(headroom) else round(float(headroom), 4),
+        "instances": sum(1 for _ in controller.inventory.all_live()),
+        "policy_latency_seconds": round(controller.policy_latency_seconds, 6),
+        "decide_seconds": round(report.seconds, 6),
+        "price_age_seconds": round(controller.price_age_seconds, 1),
+        "guards": dict(counts.trips),
+        "last_trips": [
+            {"guard": t.guard, "workload": t.workload, "wanted": t.wanted, "got": t.got}
+            for t in report.trips[:20]
+        ],
+        "workloads": workloads,
+        "workloads_total": sum(fleet.size for fleet in controller.fleets),
+        "plan_expires": controller.plan.expires.timestamp(),
+    }
+
+
+def _job(fleet: JobFleet, row: int, now: float) -> tuple[dict[str, Any], float]:
+    placement = int(fleet.placement[row])
+    names = ["idle", "on-demand", *(pool.name for pool in fleet.workloads[row].pools)]
+    begun = bool(np.isfinite(fleet.at[row]))
+    state = "waiting" if not begun else "active"
+    if fleet.done[row]:
+        state = "done, late" if fleet.missed[row] else "done"
+    elif fleet.missed[row]:
+        state = "late"
+    one = {
+        "kind": "deadline",
+        "state": state,
+        "placement": names[placement] if placement in (IDLE, ON_DEMAND) else f"spot {names[placement]}",
+        "work_left_hours": round(float(fleet.work_left[row]) / 3600.0, 4),
+        "slack_hours": round(float(fleet.slack(now)[row]) / 3600.0, 4),
+        "cost_usd": round(float(fleet.cost[row]), 4),
+    }
+    running = begun and not fleet.done[row]
+    return one, float(fleet.on_demand_price[row] * fleet.nodes[row]) if running else 0.0
+
+
+def prometheus(status: dict[str, Any], counts: Counts) -> str:
+    """The snapshot in the Prometheus text format, version 0.0.4."""
+    lines: list[str] = []
+
+    def metric(name: str, kind: str, help_text: str, samples: Iterable[tuple[str, float]]) -> None:
+        lines.append(f"# HELP spotwise_{name} {help_text}")
+        lines.append(f"# TYPE spotwise_{name} {kind}")
+        for labels, value in samples:
+            lines.append(f"spotwise_{name}{labels} {value:.17g}")
+
+    metric("ticks_total", "counter", "Ticks run by this process.", [("", counts.ticks)])
+    metric(
+        "decisions_total",
+        "counter",
+        "Decisions by kind of workload.",
+        [(f'{{kind="{kind}"}}', n) for kind, n in sorted(counts.decisions.items())],
+    )
+    metric(
+        "actions_total",
+        "counter",
+        "Instances and calls by action and outcome.",
+        [(f'{{action="{a}",outcome="{o}"}}', n) for (a, o), n in sorted(counts.actions.items())],
+    )
+    metric(
+        "events_total",
+        "counter",
+        "Events above info, by kind.",
+        [(f'{{kind="{kind}"}}', n) for kind, n in sorted(counts.errors.items())],
+    )
+    metric(
+        "guard_trips_total",
+        "counter",
+        "Decisions changed, by guard.",
+        [(f'{{guard="{name}"}}', n) for name, n in sorted(counts.trips.items())],
+    )
+    metric("instances_lost_total", "counter", "Instances that ended by themselves.", [("", counts.lost)])
+    for name, help_text in (
+        ("rate_usd_per_hour", "Cost rate of everything held."),
+        ("on_demand_usd_per_hour", "Cost rate of the same on on-demand capacity."),
+        ("cost_usd", "Cost so far."),
+        ("saved_usd", "Savings so far against on-demand capacity."),
+        ("instances", "Instances held."),
+        ("policy_latency_seconds", "Time of the last policy call."),
+        ("decide_seconds", "Time from observing to guarded moves."),
+        ("price_age_seconds", "Age of the oldest price in use."),
+        ("least_slack_hours", "Slack of the tightest running job."),
+    ):
+        if status[name] is not None:
+            metric(name, "gauge", help_text, [("", float(status[name]))])
+    metric(
+        "paused", "gauge", "1 while paused or killed.", [("", float(status["paused"] or status["killed"]))]
+    )
+    metric("held", "gauge", "1 while nothing is done.", [("", float(status["state"] != "running"))])
+    services = [one for one in status["workloads"] if one["kind"] == "service"]
+    metric(
+        "availability_headroom",
+        "gauge",
+        "Availability so far minus target, by service.",
+        [
+            (f'{{workload="{_escaped(one["name"])}"}}', one["availability"] - one["target"])
+            for one in services
+        ],
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,52 @@
+"""Controllers whose journals are closed at the end of the test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optimizer.controller.config import ControllerSettings
+from optimizer.controller.journal import Journal
+from optimizer.controller.loop import Controller
+from optimizer.controller.providers import Provider
+from optimizer.plan import Plan
+from tests.optimizer.controller.scene import Run
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Any:
+    """Make controllers; each journal is closed at the end of the test."""
+    opened: list[Journal] = []
+
+    def make(
+        the_plan: Plan,
+        cloud: Any,
+        *,
+        provider: Provider | None = None,
+        mode: str = "apply",
+        folder: str = "state",
+        **settings: Any,
+    ) -> Run:
+        state_dir = tmp_path / folder
+        settings.setdefault("guards", {"keep_ready": False})
+        made = ControllerSettings.model_validate(
+            {
+                "state_dir": state_dir,
+                "mode": mode,
+                "provider": {"kind": "simulated", "simulated": {"market": "unused"}},
+                **settings,
+            }
+        )
+        journal = Journal(state_dir / "journal.sqlite")
+        opened.append(journal)
+        events: list[tuple[str, str, str]] = []
+        controller = Controller(
+            the_plan, made, provider or cloud.provider(), journal, lambda *event: events.append(event)
+        )
+        return Run(controller, journal, cloud, events)
+
+    yield make
+    for journal in opened:
+        journal.close()

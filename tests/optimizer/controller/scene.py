@@ -1,0 +1,109 @@
+"""Plans, markets and controllers for the tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from optimizer.controller.journal import Journal
+from optimizer.controller.loop import Controller
+from optimizer.plan import Plan
+from simulator.market import Market, Pool
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def market(
+    capacity: Any, *, tick_seconds: int = 600, spot: Any = 1.0, on_demand: Any = 3.0, zones: str = "abc"
+) -> Market:
+    """A market with one pool per row of `capacity`."""
+    rows = np.asarray(capacity)
+    return Market.build(
+        [Pool("aws", "us-east-1", f"us-east-1{zone}", "m5.large") for zone in zones[: len(rows)]],
+        tick_seconds=tick_seconds,
+        start=START,
+        spot_price=spot,
+        spot_capacity=rows,
+        on_demand_price=on_demand,
+    )
+
+
+def pools(of: Market) -> list[dict[str, Any]]:
+    """The market's pools as a plan has them."""
+    return [
+        {
+            "provider": pool.provider,
+            "region": pool.region,
+            "zone": pool.zone,
+            "instance_type": pool.instance_type,
+            "on_demand_price": float(of.on_demand_price[k, 0]),
+        }
+        for k, pool in enumerate(of.pools)
+    ]
+
+
+def job(
+    of: Market, name: str = "job", *, policy: str = "greedy", begins: int = 0, **fields: Any
+) -> dict[str, Any]:
+    """A deadline job: 10 h of work due in 14 h, 10 min of overhead."""
+    start = of.start + timedelta(seconds=of.tick_seconds * begins)
+    return {
+        "name": name,
+        "kind": "deadline",
+        "pools": pools(of),
+        "policy": policy,
+        "begins": start,
+        "deadline": start + timedelta(hours=fields.pop("deadline_hours", 14.0)),
+        "work_hours": fields.pop("work_hours", 10.0),
+        "restart_overhead_minutes": fields.pop("overhead_minutes", 10.0),
+        **fields,
+    }
+
+
+def service(of: Market, name: str = "web", *, policy: str = "even-spread", **fields: Any) -> dict[str, Any]:
+    """A service of three instances with a cold start of two ticks."""
+    return {
+        "name": name,
+        "kind": "service",
+        "pools": pools(of),
+        "policy": policy,
+        "demand": {"source": "fixed", "instances": 3},
+        "cold_start_minutes": 20.0,
+        **fields,
+    }
+
+
+def plan(of: Market, *workloads: dict[str, Any], **fields: Any) -> Plan:
+    """A plan of workloads with wide caps."""
+    used = {(one["policy"], one["kind"]) for one in workloads}
+    return Plan.seal(
+        created=of.start,
+        expires=of.end + timedelta(days=365),
+        tick_seconds=of.tick_seconds,
+        inputs={},
+        policies=fields.pop("policies", [{"name": name, "kind": kind} for name, kind in sorted(used)]),
+        caps={"usd_per_hour": 1e6, "launches_per_tick": 10_000, "terminations_per_tick": 10_000}
+        | fields.pop("caps", {}),
+        workloads=list(workloads),
+        **fields,
+    )
+
+
+@dataclass
+class Run:
+    """A controller over a cloud."""
+
+    controller: Controller
+    journal: Journal
+    cloud: Any
+    events: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def kinds(self) -> set[str]:
+        return {kind for _, kind, _ in self.events}
+
+
+Begin = Callable[..., Run]
