@@ -90,9 +90,11 @@ def parse(text: str | Sequence[str]) -> tuple[str, ...]:
     """
     parts = text.split(",") if isinstance(text, str) else list(text)
     names = tuple(part.strip() for part in parts if part.strip())
-    if not names or len(set(names)) != len(names):
+    # Columns are named after dimensions: tag:a-b and tag:a_b would be one.
+    if not names or len({column_name(name).lower() for name in names}) != len(names):
         raise InputError(
-            f"--by {','.join(parts)!r}; accepted: one or more different dimensions, separated by commas"
+            f"--by {','.join(parts)!r}; accepted: one or more different dimensions, separated by"
+            " commas; names that differ in case or punctuation alone are one column"
         )
     return names
 
@@ -102,11 +104,24 @@ def column_name(dimension: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]", "_", dimension)
 
 
-def spread_over_hours(rows: ir.Table, amounts: Sequence[str], *, longest_hours: float = 25.0) -> ir.Table:
+SHARED_HOURS = 25
+"""Charges of up to a day (25 hours, once a year) are shared out over their hours; a longer one is a fee."""
+
+RUN_HOURS = 31 * 24 + 1
+"""Running time of an instance is shared out even over a month: it was spent in these hours."""
+
+
+def is_run(rows: ir.Table) -> ir.BooleanValue:
+    """Return whether a row is running time of an instance, or of its memory where that is billed apart."""
+    return rows.x_InstanceType.notnull() & (rows.ChargeCategory == "Usage")
+
+
+def spread_over_hours(rows: ir.Table, amounts: Sequence[str]) -> ir.Table:
     """Return `rows` with one row per hour that a charge touches, its `amounts` shared by time.
 
-    Adds `hour` (its begin, UTC) and `imputed` (the row told of more than one hour). Charges longer than
-    `longest_hours`, such as monthly fees, and those without length stay whole in the hour they begin in.
+    `rows` has a column `is_run`: such a row is shared out if it is no longer than `RUN_HOURS`, others if they
+    are no longer than `SHARED_HOURS`. Adds `hour` (its begin, UTC) and `imputed` (the row told of more than
+    one hour). What is longer, such as monthly fees, or has no length stays whole in the hour it begins in.
     """
     import ibis
 
@@ -114,8 +129,10 @@ def spread_over_hours(rows: ir.Table, amounts: Sequence[str], *, longest_hours: 
     first = begin.truncate("h")
     seconds = end.epoch_seconds() - first.epoch_seconds()
     length = end.epoch_seconds() - begin.epoch_seconds()
-    within = (seconds <= 3600) | (length > longest_hours * 3600) | (length <= 0)
-    whole = rows.filter(within).mutate(hour=first, imputed=ibis.literal(False))
+    longest = ibis.cases((rows.is_run, RUN_HOURS * 3600), else_=SHARED_HOURS * 3600)
+    within = (seconds <= 3600) | (length > longest) | (length <= 0)
+    # What is not shared out although it is long says nothing of its hours.
+    whole = rows.filter(within).mutate(hour=first, imputed=seconds > 3600)
     long = rows.filter(~within).mutate(sp_first=first, sp_length=length, sp_hours=((seconds + 3599) // 3600))
     long = long.mutate(sp_index=ibis.range(0, long.sp_hours).unnest())
     hour_from = long.sp_first.epoch_seconds() + long.sp_index * 3600

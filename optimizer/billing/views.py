@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from optimizer.billing.dimensions import TIMES, column_name, expression, spread_over_hours
+from optimizer.billing.dimensions import TIMES, column_name, expression, is_run, spread_over_hours
 from simulator.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,10 +32,9 @@ def cost_by(
 
     Args:
         rows: The ledger.
-        by: Dimensions (`optimizer.billing.dimensions`). With `hour`, charges of up to 25 hours are spread
-            over their
-            hours; longer ones, such as monthly fees, stand in the hour they begin in. `day` and `month` take
-            the begin.
+        by: Dimensions (`optimizer.billing.dimensions`). With `hour`, running time of instances and charges
+            of up to 25 hours are spread over their hours; longer ones, such as monthly fees, stand in the
+            hour they begin in. `day` and `month` take the begin.
         cost: A key of `COST_COLUMNS`.
         start: Only charges that begin at or after it, UTC.
         end: Only charges that begin before it, UTC.
@@ -66,6 +65,7 @@ def cost_by(
         amount=rows[COST_COLUMNS[cost]],
         listed=rows.ListCost,
         hours=ibis.coalesce(rows.x_InstanceHours, zero),
+        is_run=is_run(rows),
     )
     if "hour" in by:
         slim = spread_over_hours(slim, ("amount", "listed", "hours"))

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer.billing.dimensions import MISSING, column_name, expression, spread_over_hours
+from optimizer.billing.dimensions import (
+    MISSING,
+    RUN_HOURS,
+    SHARED_HOURS,
+    column_name,
+    expression,
+    is_run,
+    spread_over_hours,
+)
 from simulator.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,6 +78,11 @@ class Demand:
         return round(self.on_demand_equivalent / self.equivalent_hours, 9)
 
 
+def _key(dimension: str) -> str:
+    # Named apart: `provider` is a dimension too.
+    return f"by_{column_name(dimension)}"
+
+
 def hourly(rows: ir.Table, by: tuple[str, ...]) -> ir.Table:
     """Return instance-hours per workload, hour and purchase option.
 
@@ -78,18 +91,19 @@ def hourly(rows: ir.Table, by: tuple[str, ...]) -> ir.Table:
         by: Dimensions that tell workloads apart (`optimizer.billing.dimensions`).
 
     Returns:
-        Columns: one per dimension, `provider`, `billing_account`, `region`, `zone`, `instance_type`,
-        `currency`, `pricing`, `hour`, `instances`, `imputed`, `cost`, `equivalent`, `equivalent_hours`.
+        Columns: `by_` and its name for each dimension, `provider`, `billing_account`, `region_`, `zone_`,
+        `instance_type_`, `currency_`, `pricing_`, `hour`, `instances_`, `imputed`, `cost_`, `equivalent_`,
+        `equivalent_hours_`.
     """
     import ibis
 
     zero = ibis.literal(0).cast("decimal(38, 15)")
     # Google bills a machine in two lines: its memory has a type but no instance-hours, and belongs to the
     # price.
-    machines = rows.filter(rows.x_InstanceType.notnull() & (rows.ChargeCategory == "Usage"))
+    machines = rows.filter(is_run(rows))
     known = machines.x_OnDemandEquivalentCost.notnull()
     slim = machines.select(
-        **{column_name(name): expression(machines, name) for name in by},
+        **{_key(name): expression(machines, name) for name in by},
         provider=machines.ProviderName,
         billing_account=machines.BillingAccountId,
         region_=ibis.coalesce(machines.RegionId, MISSING),
@@ -99,6 +113,7 @@ def hourly(rows: ir.Table, by: tuple[str, ...]) -> ir.Table:
         pricing_=machines.PricingCategory,
         ChargePeriodStart=machines.ChargePeriodStart,
         ChargePeriodEnd=machines.ChargePeriodEnd,
+        is_run=ibis.literal(True),
         instances_=ibis.coalesce(machines.x_InstanceHours, zero),
         cost_=machines.EffectiveCost,
         equivalent_=ibis.coalesce(machines.x_OnDemandEquivalentCost, zero),
@@ -106,7 +121,7 @@ def hourly(rows: ir.Table, by: tuple[str, ...]) -> ir.Table:
     )
     amounts = ("instances_", "cost_", "equivalent_", "equivalent_hours_")
     spread = spread_over_hours(slim, amounts)
-    keys = [column_name(name) for name in by]
+    keys = [_key(name) for name in by]
     keys += [
         "provider",
         "billing_account",
@@ -127,12 +142,15 @@ def coverage(rows: ir.Table) -> ir.Table:
 
     `hour` is the first hour touched, `hours` how many are, `long` whether the row is longer than an hour.
     """
+    import ibis
+
     usage = rows.filter(rows.ChargeCategory == "Usage")
     first = usage.ChargePeriodStart.truncate("h")
     length = usage.ChargePeriodEnd.epoch_seconds() - usage.ChargePeriodStart.epoch_seconds()
     touched = (usage.ChargePeriodEnd.epoch_seconds() - first.epoch_seconds() + 3599) // 3600
+    longest = ibis.cases((is_run(usage), RUN_HOURS * 3600), else_=SHARED_HOURS * 3600)
     shown = usage.mutate(first=first, length=length, touched=touched)
-    shown = shown.filter((shown.length > 0) & (shown.length <= 25 * 3600))
+    shown = shown.filter((length > 0) & (length <= longest))
     grouped = shown.group_by(
         billing_account=shown.BillingAccountId,
         hour=shown["first"],
@@ -159,7 +177,7 @@ def read_demand(ledger: Ledger, by: tuple[str, ...]) -> tuple[datetime, list[Dem
     stamps = columns["hour"].astype("datetime64[h]")
     first, hours, missing = _calendar(ledger, stamps)
     at = (stamps - np.datetime64(first, "h")).astype(np.int64)
-    keys = [column_name(name) for name in by]
+    keys = [_key(name) for name in by]
     identity = [*keys, "provider", "billing_account", "region_", "instance_type_", "currency_"]
     labels = list(zip(*(columns[name] for name in identity), strict=True))
     index: dict[tuple[Any, ...], int] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optimizer.billing.dimensions import MISSING, parse
+from optimizer.billing.dimensions import COLUMN_OF, MISSING, TIMES, parse
 from optimizer.billing.ledger import Ledger
 from optimizer.billing.workloads.demand import Demand, read_demand
 from optimizer.billing.workloads.file import (
@@ -46,6 +46,13 @@ def derive(ledger_path: Path, by: str | Sequence[str] = ("tag:app", "account", "
         InputError: No ledger, no such dimension, or no instance time in it.
     """
     names = parse(by)
+    for name in names:
+        if name in TIMES:
+            accepted = ", ".join((*COLUMN_OF, "workload", "tag:KEY"))
+            raise InputError(
+                f"--by {name}: demand is hourly as it is, and a workload spans all hours; accepted:"
+                f" {accepted}"
+            )
     with Ledger.open(ledger_path) as ledger:
         first, found = read_demand(ledger, names)
     hours = found[0].hours.shape[0]
@@ -106,7 +113,8 @@ def _workload(name: str, one: Demand, first_hour: int) -> Workload:
     whole = float(sums.sum())
     shares = sums / whole if whole > 0 else np.zeros(3)
     guess = guess_kind(total, one.missing, first_hour=first_hour)
-    daily = "; from rows of a day, so the shape within a day is not known" if one.imputed.mean() > 0.5 else ""
+    long = "; from rows of several hours, so the shape within them is not known"
+    daily = long if one.imputed.mean() > 0.5 else ""
     service, job, confirm = _terms(guess)
     workload = Workload(
         name=name,

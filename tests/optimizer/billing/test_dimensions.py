@@ -55,6 +55,6 @@ def test_escaped_letters_doubled_keys_and_numbers(
 def test_dimensions_are_parsed() -> None:
     assert parse("tag:app, account,region") == ("tag:app", "account", "region")
     assert column_name("tag:kubernetes.io/name") == "tag_kubernetes_io_name"
-    for wrong in ("", ",", "account,account"):
+    for wrong in ("", ",", "account,account", "tag:a-b,tag:a_b", "tag:App,tag:app"):
         with pytest.raises(InputError, match="one or more different dimensions"):
             parse(wrong)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizer.billing.ingest import ingest
+from optimizer.billing.ledger import Ledger
 from optimizer.billing.sample import (
     PlantedWorkload,
     Scenario,
@@ -21,6 +22,7 @@ from optimizer.billing.sample import (
     write_focus,
     write_gcp,
 )
+from optimizer.billing.views import cost_by
 from optimizer.billing.workloads import Workload, WorkloadFile, derive, load_workloads, write_workloads
 from optimizer.billing.workloads.kind import guess_kind
 from simulator.errors import InputError
@@ -79,7 +81,7 @@ def test_azure_days_are_shared_out_and_marked(tmp_path: Path) -> None:
         assert np.allclose(
             workload.demand.reshape(-1, 24).sum(axis=1), planted.demand.reshape(-1, 24).sum(axis=1)
         )
-        assert "shape within a day is not known" in workload.evidence
+        assert "shape within them is not known" in workload.evidence
         assert not workload.missing.any()
 
 
@@ -178,15 +180,20 @@ def test_daylight_saving_has_every_hour_once(cur_csv: CurCsv, tmp_path: Path) ->
 
 
 @settings(max_examples=60)
-@given(st.integers(0, 200), st.integers(1, 60 * 30), st.integers(0, 59))
-def test_spreading_conserves_amounts(start: int, minutes: int, offset: int) -> None:
+@given(st.integers(0, 200), st.integers(1, 60 * 30), st.integers(0, 59), st.booleans())
+def test_spreading_conserves_amounts(start: int, minutes: int, offset: int, is_run: bool) -> None:
     import duckdb
     import ibis
 
     from optimizer.billing.dimensions import spread_over_hours
 
     table = ibis.table(
-        {"ChargePeriodStart": "timestamp", "ChargePeriodEnd": "timestamp", "amount": "decimal(38, 15)"},
+        {
+            "ChargePeriodStart": "timestamp",
+            "ChargePeriodEnd": "timestamp",
+            "amount": "decimal(38, 15)",
+            "is_run": "boolean",
+        },
         name="t",
     )
     sql = str(ibis.to_sql(spread_over_hours(table, ["amount"]), dialect="duckdb"))
@@ -196,15 +203,47 @@ def test_spreading_conserves_amounts(start: int, minutes: int, offset: int) -> N
         connection.execute(
             "CREATE TABLE t AS SELECT TIMESTAMP '2024-02-28' + to_minutes(?::BIGINT) AS ChargePeriodStart,"
             " TIMESTAMP '2024-02-28' + to_minutes(?::BIGINT) AS ChargePeriodEnd, 7::DECIMAL(38, 15)"
-            " AS amount",
-            [begin, begin + minutes],
+            " AS amount, ? AS is_run",
+            [begin, begin + minutes, is_run],
         )
         rows = connection.execute(
             f"SELECT sum(amount), count(*), count(DISTINCT hour) FROM ({sql})"
         ).fetchall()
     touched = (begin + minutes - 1) // 60 - begin // 60 + 1
     assert float(rows[0][0]) == pytest.approx(7, abs=1e-9)
-    assert rows[0][1] == rows[0][2] == (touched if minutes <= 25 * 60 else 1)
+    assert rows[0][1] == rows[0][2] == (touched if is_run or minutes <= 25 * 60 else 1)
+
+
+def test_running_time_of_a_month_is_spread_over_its_hours(cur_csv: CurCsv, tmp_path: Path) -> None:
+    month = {
+        "line_item_usage_start_date": "2024-03-01T00:00:00.000Z",
+        "line_item_usage_end_date": "2024-04-01T00:00:00.000Z",
+    }
+    stretch = {
+        "line_item_usage_start_date": "2024-03-02T12:30:00.000Z",
+        "line_item_usage_end_date": "2024-03-04T12:30:00.000Z",
+        "line_item_usage_amount": "96",
+        "line_item_resource_id": "i-2",
+    }
+    storage = month | {"line_item_usage_type": "EBS:VolumeUsage", "line_item_resource_id": "vol-1"}
+    path = cur_csv(month | {"line_item_usage_amount": "744"}, stretch, storage)
+    ingest([str(path)], tmp_path / "l.duckdb")
+    workload = derive(tmp_path / "l.duckdb", "tag:app").workloads[0]
+    expected = np.ones(744)
+    expected[24 + 12 : 72 + 13] += 2.0
+    expected[[24 + 12, 72 + 12]] -= 1.0
+    assert np.allclose(workload.demand, expected)
+    assert workload.imputed.all()
+    assert not workload.missing.any()
+    assert "from rows of several hours" in workload.evidence
+    assert workload.kind == "service"
+    with Ledger.open(tmp_path / "l.duckdb") as ledger:
+        flags = ledger.rows("SELECT DISTINCT x_Flags FROM ledger")
+        rows = ledger.arrow(cost_by(ledger.table, ("hour",), "unblended")).to_pylist()
+    assert flags == [("long-row",)]
+    assert [float(row["instance_hours"]) for row in rows] == pytest.approx(expected)
+    # A month of storage is a fee, and stands where it begins.
+    assert float(rows[0]["cost"]) == pytest.approx(0.096 + 0.096 / 744)
 
 
 def test_several_types_of_one_app_are_several_workloads(cur_csv: CurCsv, tmp_path: Path) -> None:
@@ -310,3 +349,18 @@ def test_demand_per_tick_is_whole_instances_without_gaps(cur_csv: CurCsv, tmp_pa
     workload.set_demand(np.zeros((2, 3)), np.ones(2, dtype=bool), np.zeros(2, dtype=bool))
     with pytest.raises(InputError, match="the export lacks every hour"):
         workload.demand_per_tick(3600)
+
+
+@pytest.mark.parametrize("by", ["hour", "tag:app,day", "month"])
+def test_workloads_are_not_told_apart_by_time(by: str, cur_csv: CurCsv, tmp_path: Path) -> None:
+    ingest([str(cur_csv({}))], tmp_path / "l.duckdb")
+    with pytest.raises(InputError, match=r"demand is hourly as it is.*accepted: provider, .*tag:KEY"):
+        derive(tmp_path / "l.duckdb", by)
+
+
+def test_every_other_dimension_tells_workloads_apart(cur_csv: CurCsv, tmp_path: Path) -> None:
+    from optimizer.billing.dimensions import COLUMN_OF
+
+    ingest([str(cur_csv({}))], tmp_path / "l.duckdb")
+    for by in (*COLUMN_OF, "purchase-option", "workload", "tag:app"):
+        assert [w.demand.tolist() for w in derive(tmp_path / "l.duckdb", by).workloads] == [[1.0]]
