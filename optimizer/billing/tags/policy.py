@@ -144,16 +144,17 @@ class Resource:
 def judge(policy: TagPolicy, rule: MandatoryKey, resource: Resource) -> tuple[Status, str | None]:
     """Return how a resource stands with a key, and the value it has or seems to have."""
     value = resource.tags.get(rule.key)
-    if value:
+    # A blank value is none, whatever the policy has as pattern.
+    if value and value.strip():
         return ("valid" if rule.accepts(value) else "invalid"), value
     for alias in rule.aliases:
         other = resource.tags.get(alias)
-        if other and rule.accepts(other):
+        if other and other.strip() and rule.accepts(other):
             return "inferred", other
     for inference in policy.inferred:
         text = resource.text(inference.source) if inference.key == rule.key else None
         followed = inference.apply(text) if text else None
-        if followed and rule.accepts(followed):
+        if followed and followed.strip() and rule.accepts(followed):
             return "inferred", followed
     return "missing", None
 

@@ -85,11 +85,89 @@ def test_default_tags_unknown_values_labels_and_blocks_count(plan: Callable[...,
     assert check_plan(path, load_policy(POLICY)) == (6, ())
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "aws_instance",
+        "aws_spot_instance_request",
+        "google_compute_instance",
+        "google_compute_instance_template",
+        "azurerm_linux_virtual_machine",
+        "azurerm_windows_virtual_machine",
+        "azurerm_linux_virtual_machine_scale_set",
+        "azurerm_windows_virtual_machine_scale_set",
+        "azurerm_orchestrated_virtual_machine_scale_set",
+        "aws_launch_template",
+        "aws_autoscaling_group",
+    ],
+)
+def test_whatever_makes_instances_is_judged_and_blank_tags_are_none(
+    kind: str, plan: Callable[..., Path]
+) -> None:
+    def with_tags(tags: dict[str, str]) -> dict[str, Any]:
+        if kind == "aws_launch_template":
+            return {"tag_specifications": [{"resource_type": "instance", "tags": tags}]}
+        if kind == "aws_autoscaling_group":
+            return {"tag": [{"key": k, "value": v, "propagate_at_launch": True} for k, v in tags.items()]}
+        if kind.startswith("google"):
+            return {"labels": {k.lower(): v.lower() for k, v in tags.items()}}
+        return {"tags": tags}
+
+    rules = load_policy(POLICY)
+    assert check_plan(plan(planned(kind, "good", with_tags(GOOD))), rules) == (1, ())
+    judged, violations = check_plan(plan(planned(kind, "bare", {})), rules)
+    assert (judged, [v.key for v in violations]) == (1, ["Owner", "Environment", "ProjectID"])
+    blank = with_tags(GOOD | {"ProjectID": " \t"})
+    (violation,) = check_plan(plan(planned(kind, "blank", blank)), rules)[1]
+    assert violation.key == "ProjectID"
+    assert violation.problem.startswith("missing")
+
+
+def test_only_tags_that_reach_instances_count(plan: Callable[..., Path]) -> None:
+    kept = [{"key": k, "value": v, "propagate_at_launch": False} for k, v in GOOD.items()]
+    volume = [{"resource_type": "volume", "tags": GOOD}]
+    path = plan(
+        planned("aws_launch_template", "own", {"tags": GOOD}),
+        planned("aws_launch_template", "disks", {"tags": GOOD, "tag_specifications": volume}),
+        planned("aws_autoscaling_group", "kept", {"tag": kept}),
+    )
+    judged, violations = check_plan(path, load_policy(POLICY))
+    assert judged == 3
+    assert len(violations) == 9
+    assert "the template's own tags do not reach instances" in violations[0].problem
+    assert "propagate_at_launch" in violations[-1].problem
+    instance = [{"resource_type": "instance", "tags": {"Environment": "prod", "ProjectID": "p"}}]
+    later = planned(
+        "aws_launch_template",
+        "later",
+        {"tag_specifications": instance},
+        tag_specifications=[{"tags": {"Owner": True}}],
+    )
+    hidden = planned("aws_launch_template", "hidden", {}, tag_specifications=True)
+    assert check_plan(plan(later, hidden), load_policy(POLICY)) == (2, ())
+
+
 def test_what_is_no_plan_is_refused(tmp_path: Path) -> None:
     for text, message in (
         ("{", "not JSON"),
         ("[]", "no list resource_changes"),
-        ('{"resource_changes": [1]}', "no list"),
+        ('{"resource_changes": 1}', "no list resource_changes"),
+        ('{"resource_changes": [1]}', r"resource_changes\[0\]: not an object"),
+        ('{"resource_changes": [{"type": "aws_instance"}]}', "no address; a malformed plan"),
+        ('{"resource_changes": [{"address": "a.b"}]}', "no type; a malformed plan"),
+        (
+            '{"resource_changes": [{"address": "aws_instance.b", "type": "aws_instance"}]}',
+            r"resource_changes\[0\] \(aws_instance\.b\): no change; a malformed plan; accepted: ",
+        ),
+        (
+            '{"resource_changes": [{"address": "a.b", "type": "aws_instance", "change": {}}]}',
+            "no list change.actions; a malformed plan",
+        ),
+        (
+            '{"resource_changes": [{"address": "a.b", "type": "aws_instance", "change":'
+            ' {"actions": ["create"], "after": [1]}}]}',
+            "change.after is no object",
+        ),
     ):
         (tmp_path / "p.json").write_text(text)
         with pytest.raises(InputError, match=message):
@@ -142,6 +220,7 @@ def test_tags_are_inferred_in_order() -> None:
     assert judge(policy, owner, Resource({}, account="1")) == ("inferred", "web")
     assert judge(policy, owner, Resource({"cost-centre": "cc-7"}, account="2")) == ("inferred", "7")
     assert judge(policy, owner, Resource({}, account="2")) == ("missing", None)
+    assert judge(policy, owner, Resource({"Owner": " ", "team": "\t"}, account="2")) == ("missing", None)
     assert judge(policy, env, Resource({"Env": "live"})) == ("invalid", "live")
     assert judge(policy, env, Resource({}, name="web-prod-1")) == ("inferred", "prod")
     # An inferred value must be an allowed one.
