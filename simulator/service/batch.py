@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,7 +108,10 @@ class ServiceBatch:
         self.served, self.wanted = np.zeros(self.size), np.zeros(self.size)
         self.counts = np.zeros((self.size, 5), np.int32)
         self.done: BoolArray = np.zeros(self.size, np.bool_)
-        self._held = np.zeros((self.size, pools + 1, service.cold_start_ticks + 2), np.int64)
+        minimum = service.minimum_billed_seconds / service.tick_seconds
+        self._minimum_ticks = np.full(self.size, minimum)
+        ring = max(service.cold_start_ticks + 2, math.ceil(minimum) + 1)
+        self._held = np.zeros((self.size, pools + 1, ring), np.int64)
         self._asked = np.zeros((self.size, pools + 1), np.int64)
         self._tick_cost = np.zeros(self.size)
 
@@ -157,6 +161,7 @@ class ServiceBatch:
             self.demand,
             self.cold_start,
             self.committed,
+            self._minimum_ticks,
             self._asked,
             self.tick,
             self._held,

@@ -21,6 +21,7 @@ def advance(
     demand: NDArray[np.int64],  # (N, longest)
     cold_start: I8,
     committed: I8,
+    minimum_ticks: F8,
     asked: NDArray[np.int64],  # (N, P + 1): pools, then on-demand
     tick: I8,
     held: NDArray[np.int64],  # (N, P + 1, R): holdings of the last R ticks, a ring
@@ -36,7 +37,9 @@ def advance(
 
     Granted spot = min(asked, capacity); on-demand is granted. What was held for `cold_start` full ticks is
     ready; when a pool shrinks, its youngest instances go first. The first `cold_start` ticks are
-    neither billed nor counted. Committed on-demand instances cost nothing more.
+    neither billed nor counted. Committed on-demand instances cost nothing more. With `minimum_ticks`
+    above 1, an instance given up or taken back sooner is billed for the rest, at the price of this tick;
+    `held` then reaches back at least that far.
     """
     ring = held.shape[2]
     pools = held.shape[1] - 1
@@ -66,12 +69,16 @@ def advance(
                 else:
                     tick_cost[i] += max(grant - committed[i], 0) * on_demand_price[m, t] * hours
             if counted:
-                least = grant
-                for k in range(1, cold_start[i] + 1):
-                    least = min(least, held[i, p, (tick[i] - k) % ring])
+                least, place = grant, now
+                for _ in range(cold_start[i]):
+                    place = place - 1 if place > 0 else ring - 1
+                    least = min(least, held[i, p, place])
                 total += least
         ready[i] = total
         if counted:
+            tick_cost[i] += hours * _minimum_bill(
+                held[i], tick[i], committed[i], minimum_ticks[i], spot_price[m, :, t], on_demand_price[m, t]
+            )
             need = demand[i, tick[i]]
             counts[i, 4] += 1
             counts[i, 3] += 1 if total >= need else 0
@@ -80,3 +87,30 @@ def advance(
             cost[i] += tick_cost[i]
         tick[i] += 1
         done[i] = tick[i] >= ticks[i]
+
+
+@njit(cache=True, nogil=True)
+def _minimum_bill(
+    held: NDArray[np.int64],  # (P + 1, R)
+    tick: int,
+    committed: int,
+    minimum: float,
+    spot_price: F8,  # (P,)
+    on_demand_price: float,
+) -> float:
+    """Price x ticks of instances that went before `minimum` ticks; of a pool the youngest go first."""
+    bill = 0.0
+    if minimum <= 1.0:
+        return bill
+    pools, ring = held.shape[0] - 1, held.shape[1]
+    for p in range(pools + 1):
+        kept = held[p, tick % ring] if p < pools else max(held[p, tick % ring], committed)
+        older = held[p, (tick - 1) % ring] if tick > 0 else np.int64(0)  # held for at least one tick
+        k = 1
+        while k < minimum and older > kept:
+            younger = older  # held for at least k ticks; of these some for longer
+            older = min(older, held[p, (tick - 1 - k) % ring]) if k < tick else np.int64(0)
+            price = spot_price[p] if p < pools else on_demand_price
+            bill += (younger - max(older, kept)) * (minimum - k) * price
+            k += 1
+    return bill

@@ -13,6 +13,7 @@ from simulator.errors import InputError
 
 HIGHEST_DEMAND = 1_000_000
 LONGEST_COLD_START_TICKS = 60
+LONGEST_MINIMUM_TICKS = 240
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,8 @@ class Service:
             less than 1: nobody can promise every tick.
         cold_start_seconds: Time a new instance is paid for before it is ready.
         committed: Instances of on-demand capacity that are paid for whether they are used or not.
+        minimum_billed_seconds: Time that each launched instance is billed for at least, even if it is given
+            up or taken back sooner; 0 for the time it was held.
 
     Raises:
         InputError: A value is out of range.
@@ -37,6 +40,7 @@ class Service:
     cold_start_seconds: float = 0.0
     committed: int = 0
     cold_start_ticks: int = field(init=False)
+    minimum_billed_seconds: float = 0.0
 
     @classmethod
     def of(
@@ -48,6 +52,7 @@ class Service:
         availability_target: float = 0.99,
         cold_start_seconds: float = 0.0,
         committed: int = 0,
+        minimum_billed_seconds: float = 0.0,
     ) -> Service:
         """Make a service from a number (with `ticks`) or a series.
 
@@ -59,7 +64,14 @@ class Service:
             if ticks is None:
                 raise InputError("demand is one number; accepted: with it the number of ticks, or a series")
             series = np.full(ticks, series)
-        return cls(_whole(series), tick_seconds, availability_target, cold_start_seconds, committed)
+        return cls(
+            _whole(series),
+            tick_seconds,
+            availability_target,
+            cold_start_seconds,
+            committed,
+            minimum_billed_seconds=minimum_billed_seconds,
+        )
 
     def __post_init__(self) -> None:
         """Check every range and freeze the series."""
@@ -83,6 +95,12 @@ class Service:
             )
         if self.committed < 0 or self.committed != int(self.committed):
             raise InputError(f"{self.committed} committed instances; accepted: 0, 1, 2, ...")
+        longest = LONGEST_MINIMUM_TICKS * self.tick_seconds
+        if not 0.0 <= self.minimum_billed_seconds <= longest:
+            raise InputError(
+                f"minimum bill of {self.minimum_billed_seconds:g} s per launch; accepted: 0 to {longest} s "
+                f"({LONGEST_MINIMUM_TICKS} ticks)"
+            )
         object.__setattr__(self, "cold_start_ticks", ticks)
 
     @property

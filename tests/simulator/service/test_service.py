@@ -86,6 +86,38 @@ def test_kernel_is_a_plain_list_of_instances(seed: int, pools: int, cold: int, c
     assert batch.done[0]
 
 
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 3), st.integers(0, 2), st.sampled_from([0, 45, 60, 90, 200]))
+def test_minimum_bill_is_that_of_a_plain_list_of_instances(
+    seed: int, cold: int, committed: int, minimum: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    ticks, pools = 30, 2
+    capacity = rng.integers(0, 5, (pools, ticks))
+    stack = MarketStack.of([market_of(capacity, tick=30)])
+    service = Service.of(
+        2, ticks=ticks, tick_seconds=30, cold_start_seconds=30 * cold, committed=committed,
+        minimum_billed_seconds=minimum,
+    )  # fmt: skip
+    batch = ServiceBatch(stack, service, 0, [0])
+    born: list[list[int]] = [[] for _ in range(pools + 1)]
+    seconds = 0.0
+    for t in range(ticks):
+        asked = rng.integers(0, 5, (1, pools + 1))
+        batch.step(asked)
+        for p, instances in enumerate(born):
+            granted = int(min(asked[0, p], capacity[p, t])) if p < pools else int(asked[0, p])
+            free, price = (committed, 3.0) if p == pools else (0, 1.0)
+            while len(instances) > granted:
+                held = 30 * (t - instances.pop())
+                if t >= cold and len(instances) >= free:
+                    seconds += max(minimum - held, 0) * price
+            instances.extend([t] * (granted - len(instances)))
+            if t >= cold:
+                seconds += 30 * max(granted - free, 0) * price
+    assert batch.cost[0] == pytest.approx(seconds / 3600)
+
+
 def test_episodes_of_a_batch_do_not_touch_each_other() -> None:
     rng = np.random.default_rng(1)
     stack = MarketStack.of([market_of(rng.integers(0, 4, (3, 200))), market_of(rng.integers(0, 4, (3, 150)))])
@@ -136,6 +168,8 @@ def test_moving_committed_usage_to_spot_saves_nothing() -> None:
         ([1], {"cold_start_seconds": 1e6}, "at most 60 ticks"),
         ([1], {"committed": -1}, "committed"),
         ([1], {"tick_seconds": 0}, "tick of 0"),
+        ([1], {"minimum_billed_seconds": -1.0}, "minimum bill"),
+        ([1], {"minimum_billed_seconds": float("nan")}, "minimum bill"),
     ],
 )
 def test_bad_services_are_explained(demand: object, options: dict[str, float], message: str) -> None:
