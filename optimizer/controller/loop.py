@@ -33,6 +33,9 @@ from simulator.errors import InputError
 CONFIRM_ROUNDS = 2
 """Drift between decision and reality is repaired in at most this many rounds of a tick."""
 
+WARNING_SECONDS = 120.0
+"""From the warning to the interruption."""
+
 
 @dataclass(slots=True)
 class Report:
@@ -201,27 +204,35 @@ class Controller:
         report.seconds = time.perf_counter() - began
         self._carry_out(report, sight, decisions, allowed, situation)
         self._end_tick(report, sight, decisions, memories)
+        self._acknowledge(sight)
         return report
+
+    def _acknowledge(self, sight: Sight) -> None:
+        """Remove messages from the queue once what they announced has been answered."""
+        queue = self.provider.interruptions
+        if queue is None or not sight.notices:
+            return
+        try:
+            queue.acknowledge([notice.receipt for notice in sight.notices])
+        except CloudError as error:
+            self.tell("warning", "unreachable", f"handled messages stay in the queue: {error}")
 
     def _merge(self, sight: Sight) -> dict[str, list[InstanceRow]]:
         """Take in what the cloud describes and announces; returns what was lost, by workload."""
         assert sight.instances is not None  # noqa: S101 -- the caller has looked
         changes = self.inventory.merge(sight.instances, sight.now, self.settings.grace_seconds)
         lost: dict[str, list[InstanceRow]] = {}
+        warned = {n.instance: n.at for n in sight.notices if n.kind == "interruption"}
         for row in changes.lost:
-            lost.setdefault(row.workload, []).append(row)
-        handled = []
+            ended = row.ended_at
+            if ended is None and row.id in warned:
+                ended = min(warned[row.id] + WARNING_SECONDS, sight.now)
+            lost.setdefault(row.workload, []).append(replace(row, ended_at=ended))
         for notice in sight.notices:
             if notice.kind == "interruption":
                 taken = self.inventory.taken(notice.instance, min(notice.at, sight.now))
                 if taken is not None:
                     lost.setdefault(taken.workload, []).append(taken)
-            handled.append(notice.receipt)
-        if handled and self.provider.interruptions is not None:
-            try:
-                self.provider.interruptions.acknowledge(handled)
-            except CloudError as error:
-                self.tell("warning", "unreachable", f"handled messages stay in the queue: {error}")
         known = {name for fleet in self.fleets for name in fleet.row}
         for row in changes.adopted:
             if row.workload not in known:

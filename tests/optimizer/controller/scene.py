@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from optimizer.controller.config import AwsSettings
 from optimizer.controller.journal import Journal
 from optimizer.controller.loop import Controller
+from optimizer.controller.providers import Provider
+from optimizer.controller.providers.aws import aws_provider
+from optimizer.fake_aws import FakeAws
 from optimizer.plan import Plan
 from simulator.market import Market, Pool
 
@@ -107,3 +111,49 @@ class Run:
 
 
 Begin = Callable[..., Run]
+
+
+class FakeClock:
+    """A fake AWS's time as the controller's; waiting does not move it."""
+
+    def __init__(self, fake: FakeAws) -> None:
+        self.fake = fake
+        self.offset = 0.0
+
+    def now(self) -> float:
+        return self.fake.now().timestamp() + self.offset
+
+    def steady(self) -> float:
+        return self.fake.now().timestamp()
+
+    def wait_until(self, moment: float) -> bool:
+        del moment
+        return False
+
+
+TEMPLATE = "spotwise-test"
+
+
+def on_fake(fake: FakeAws, the_plan: Plan, **settings: Any) -> Provider:
+    """The real AWS provider, with real boto3 clients, at a fake AWS."""
+    regions = sorted({pool.region for one in the_plan.workloads for pool in one.pools})
+    for region in regions:
+        client = fake.client("ec2", region)
+        if not client.describe_launch_templates()["LaunchTemplates"]:
+            client.create_launch_template(
+                LaunchTemplateName=TEMPLATE, LaunchTemplateData={"ImageId": "ami-12345678"}
+            )
+    queue = fake.client("sqs", regions[0]).get_queue_url(QueueName="spotwise-notices")["QueueUrl"]
+    made = AwsSettings.model_validate(
+        {
+            "queue_url": queue,
+            "queue_region": regions[0],
+            "launch": {"default": {"template": TEMPLATE}},
+            "calls_per_second": 1000.0,
+            "call_burst": 10_000,
+            "patience_seconds": 0.0,
+            "capacity_memory_seconds": 0.0,
+            **settings,
+        }
+    )
+    return aws_provider("spotwise", made, the_plan, make_client=fake.client, clock=FakeClock(fake))

@@ -1,0 +1,117 @@
+"""Every call to AWS passes here: one request bucket for all, patience with throttling, errors told apart."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from optimizer.controller.config import AwsSettings
+from optimizer.controller.providers.protocol import NoCapacity, Refused, Unavailable
+
+THROTTLED = frozenset(
+    {
+        "RequestLimitExceeded",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "TooManyRequestsException",
+        "EC2ThrottledException",
+        "ResourceCountExceeded",
+        "SlowDown",
+    }
+)
+WITHOUT_CAPACITY = frozenset(
+    {
+        "InsufficientInstanceCapacity",
+        "InsufficientHostCapacity",
+        "InsufficientReservedInstanceCapacity",
+        "InsufficientCapacity",
+        "SpotMaxPriceTooLow",
+        "UnfulfillableCapacity",
+        "Unsupported",
+    }
+)
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 16.0
+
+
+class Caller:
+    """Sends calls one at a time.
+
+    A throttled call makes every call wait, longer each time until one succeeds: a throttled account gets one
+    error per round, not one per call.
+    """
+
+    def __init__(
+        self,
+        settings: AwsSettings,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        steady: Callable[[], float] = time.monotonic,
+        seed: int | None = None,
+    ) -> None:
+        """Begin with a full bucket."""
+        self._settings, self._sleep, self._steady = settings, sleep, steady
+        self._random = random.Random(seed)  # noqa: S311 -- jitter, no secret
+        self._tokens, self._filled_at = float(settings.call_burst), steady()
+        self._pause, self._paused_until = 0.0, 0.0
+        self.throttles = 0
+
+    def __call__(self, call: Callable[..., Any], **parameters: Any) -> Any:
+        """Call it until it answers or the patience ends. Only calls that may be sent twice belong here.
+
+        Raises:
+            NoCapacity: The pool has none.
+            Refused: AWS said no; nothing happened.
+            Unavailable: No answer, a server error or throttling to the end of the patience.
+        """
+        import botocore.exceptions as errors
+
+        until = self._steady() + self._settings.patience_seconds
+        while True:
+            self._take_turn()
+            try:
+                answer = call(**parameters)
+            except errors.ClientError as error:
+                code = str(error.response.get("Error", {}).get("Code", ""))
+                status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+                if code in WITHOUT_CAPACITY:
+                    self._pause = 0.0
+                    raise NoCapacity(str(error)) from error
+                if code in THROTTLED:
+                    self.throttles += 1
+                elif status < 500:
+                    self._pause = 0.0
+                    raise Refused(str(error)) from error
+                problem: Exception = error
+            except errors.ParamValidationError as error:
+                raise Refused(str(error)) from error
+            except errors.BotoCoreError as error:
+                problem = error
+            else:
+                self._pause = 0.0
+                return answer
+            self._back_off()
+            if self._paused_until > until:
+                raise Unavailable(f"{getattr(call, '__name__', 'call')}: {problem}") from problem
+
+    def _take_turn(self) -> None:
+        wait = self._paused_until - self._steady()
+        if wait > 0:
+            self._sleep(wait)
+        now = self._steady()
+        rate = self._settings.calls_per_second
+        self._tokens = min(self._settings.call_burst, self._tokens + (now - self._filled_at) * rate)
+        self._filled_at = now
+        if self._tokens < 1.0:
+            self._sleep((1.0 - self._tokens) / rate)
+            self._tokens, self._filled_at = 1.0, self._steady()
+        self._tokens -= 1.0
+
+    def _back_off(self) -> None:
+        self._pause = min(max(2.0 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+        self._paused_until = self._steady() + self._pause * self._random.uniform(0.75, 1.25)
