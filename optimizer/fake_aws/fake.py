@@ -258,7 +258,7 @@ class FakeAws:
             return answer_control(self, http)
         number = next(self._numbers)
         request_id = f"00000000-0000-4000-8000-{number:012x}"
-        spoken, call = "ec2", None
+        spoken, call = "json" if "x-amz-target" in http.headers else "ec2", None
         try:
             raw = identify(http)
             if raw.service not in SERVICES:

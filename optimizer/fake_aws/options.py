@@ -27,6 +27,8 @@ class Options:
         boot_seconds: From launch to `running`.
         shutdown_seconds: From termination to `terminated`.
         forget_seconds: How long terminated instances can still be described.
+        minimum_billed_seconds: For how long each instance is billed at least, however soon it ends; the rest
+            at the price in force then.
         consistency_seconds: Age of what describe calls show.
         healing_seconds: From the loss of an instance of a group or fleet to its replacement, and between
             tries.
@@ -46,6 +48,7 @@ class Options:
     boot_seconds: float = 0.0
     shutdown_seconds: float = 0.0
     forget_seconds: float = 3600.0
+    minimum_billed_seconds: float = 0.0
     consistency_seconds: float = 0.0
     healing_seconds: float = 30.0
     rate_limits: bool = False
@@ -78,6 +81,7 @@ class Options:
             shuffle_events=True,
             boot_seconds=30.0,
             shutdown_seconds=30.0,
+            minimum_billed_seconds=60.0,
             consistency_seconds=2.0,
             rate_limits=True,
         )

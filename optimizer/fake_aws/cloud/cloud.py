@@ -227,6 +227,7 @@ class Cloud:
             launched_ms=self.now,
             boot_ms=int(self.options.boot_seconds * 1000),
             shutdown_ms=int(self.options.shutdown_seconds * 1000),
+            minimum_ms=int(self.options.minimum_billed_seconds * 1000),
             owner=owner,
             weight=weight,
             max_price=max_price,

@@ -30,6 +30,7 @@ class Instance:
         launched_ms: When it was launched; billed from then on.
         boot_ms: From launch to `running`.
         shutdown_ms: From its end to `terminated`.
+        minimum_ms: For how long it is billed at least; the rest at the price in force when it ended.
         owner: Group or fleet that launched it, `asg:NAME` or `fleet:ID`; empty for single instances.
         weight: Units of the owner's capacity.
         max_price: Highest spot price to pay, USD per hour; None is no limit.
@@ -52,6 +53,7 @@ class Instance:
     launched_ms: int
     boot_ms: int
     shutdown_ms: int
+    minimum_ms: int
     owner: str = ""
     weight: float = 1.0
     max_price: float | None = None
@@ -79,9 +81,12 @@ class Instance:
         return RUNNING if ms >= self.launched_ms + self.boot_ms else PENDING
 
     def cost(self, pools: Pools, ms: int) -> int:
-        """Cost until `ms` in bill units."""
-        end = ms if self.ended_ms is None else min(self.ended_ms, ms)
-        return pools.cost(self.pool, self.lifecycle, self.launched_ms, max(end, self.launched_ms))
+        """Cost until `ms`, which is no earlier than its end, in bill units."""
+        if self.ended_ms is None:
+            return pools.cost(self.pool, self.lifecycle, self.launched_ms, ms)
+        held = pools.cost(self.pool, self.lifecycle, self.launched_ms, self.ended_ms)
+        rest_ms = max(self.launched_ms + self.minimum_ms - self.ended_ms, 0)
+        return held + rest_ms * pools.price_units(self.pool, self.lifecycle, self.ended_ms)
 
 
 class Holdings:

@@ -84,6 +84,10 @@ class Pools:
         """Cost of one instance over [start, end), in bill units (`UNITS_PER_USD`)."""
         return self._sum_until(pool, lifecycle, end_ms) - self._sum_until(pool, lifecycle, start_ms)
 
+    def price_units(self, pool: int, lifecycle: str, ms: int) -> int:
+        """Price at a moment in 1e-12 USD per hour, as bills use it."""
+        return round(self.price(pool, lifecycle, self.tick_at(ms)) * PRICE_UNITS)
+
     def _sum_until(self, pool: int, lifecycle: str, ms: int) -> int:
         sums = self._sums.get((pool, lifecycle))
         if sums is None:

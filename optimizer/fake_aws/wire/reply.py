@@ -16,7 +16,19 @@ from optimizer.fake_aws.errors import AwsError
 from optimizer.fake_aws.wire.models import Operation
 
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
-QUERY_CODES = {"QueueDoesNotExist": "AWS.SimpleQueueService.NonExistentQueue"}
+QUERY_CODES = {
+    "QueueDoesNotExist": "AWS.SimpleQueueService.NonExistentQueue",
+    "QueueNameExists": "QueueAlreadyExists",
+    **{
+        code: f"AWS.SimpleQueueService.{code}"
+        for code in (
+            "BatchEntryIdsNotDistinct",
+            "EmptyBatchRequest",
+            "TooManyEntriesInBatchRequest",
+            "UnsupportedOperation",
+        )
+    },
+}
 """What SQS called its errors before it spoke JSON; clients still show these codes."""
 
 
