@@ -51,6 +51,7 @@ class Report:
         held: Reason why nothing was done; empty if something could be.
         seconds: Time that observing, deciding and guarding took.
         rounds: Rounds of calls.
+        in_doubt: Workloads with a call of an earlier tick whose outcome is still not known.
     """
 
     tick: int
@@ -62,6 +63,7 @@ class Report:
     held: str = ""
     seconds: float = 0.0
     rounds: int = 0
+    in_doubt: frozenset[str] = frozenset()
 
 
 class Controller:
@@ -199,7 +201,7 @@ class Controller:
         situation = self._situation(sight, doubt)
         allowed, trips = guard(moves, self._limits(), situation)
         report.trips = self._changed(decisions) + trips
-        report.held = situation.held_back
+        report.held, report.in_doubt = situation.held_back, doubt
         report.wanted = {key: decision.wanted for key, decision in decisions.items()}
         report.seconds = time.perf_counter() - began
         self._carry_out(report, sight, decisions, allowed, situation)
