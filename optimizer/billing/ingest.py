@@ -41,6 +41,8 @@ class Bill:
         cost_in: Σ in the export.
         cost_out: Σ BilledCost of the ledger rows.
         cost_rejected: Σ of the rejected rows.
+        cost_shared: Σ of what the export says beside what is billed: the shares of commitments in Azure's
+            amortised set without the actual one. They are effective cost alone.
     """
 
     provider: str | None
@@ -51,6 +53,7 @@ class Bill:
     cost_in: Decimal
     cost_out: Decimal
     cost_rejected: Decimal
+    cost_shared: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,7 @@ class _Batch:
     id: int = 0
     sums_in: dict[_BillKey, Decimal] = field(default_factory=dict)
     sums_rejected: dict[_BillKey, Decimal] = field(default_factory=dict)
+    sums_shared: dict[_BillKey, Decimal] = field(default_factory=dict)
     copies: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -253,6 +257,8 @@ class _Batch:
         self.remarks += raw.remarks
         self.progress("checking the sums")
         _add(self.sums_in, self.ledger.rows(queries.sums_in))
+        if queries.sums_shared:
+            _add(self.sums_shared, self.ledger.rows(queries.sums_shared))
         if self._reject(queries, raw):
             _add(self.sums_rejected, self.ledger.rows(queries.sums_rejected))
 
@@ -301,8 +307,9 @@ class _Batch:
                 cost_in=self.sums_in.get(key, Decimal(0)),
                 cost_out=out.get(key, Decimal(0)),
                 cost_rejected=self.sums_rejected.get(key, Decimal(0)),
+                cost_shared=self.sums_shared.get(key, Decimal(0)),
             )
-            lost = bill.cost_in - bill.cost_out - bill.cost_rejected
+            lost = bill.cost_in - bill.cost_out - bill.cost_rejected - bill.cost_shared
             if abs(lost) > CENT:
                 raise SpotwiseError(
                     f"the bill {bill.invoice or ''} of {bill.provider} account {bill.account} does"
@@ -312,8 +319,8 @@ class _Batch:
                 )
             bills.append(bill)
             self.ledger.connection.execute(
-                "INSERT INTO bills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [self.id, *key, bill.cost_in, bill.cost_out, bill.cost_rejected],
+                "INSERT INTO bills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [self.id, *key, bill.cost_in, bill.cost_out, bill.cost_rejected, bill.cost_shared],
             )
         return tuple(bills)
 

@@ -41,7 +41,8 @@ _TABLES = (
     "CREATE TABLE ingest_files (ingest_id BIGINT, name VARCHAR, sha256 VARCHAR, format VARCHAR)",
     "CREATE TABLE bills (ingest_id BIGINT, provider VARCHAR, account VARCHAR, period TIMESTAMP,"
     " invoice VARCHAR,"
-    f" currency VARCHAR, cost_in {MONEY.upper()}, cost_out {MONEY.upper()}, cost_rejected {MONEY.upper()})",
+    f" currency VARCHAR, cost_in {MONEY.upper()}, cost_out {MONEY.upper()}, cost_rejected {MONEY.upper()},"
+    f" cost_shared {MONEY.upper()})",
     "CREATE TABLE allocations (rule VARCHAR, row_id BIGINT, ratio DOUBLE, AllocatedMethodId VARCHAR,"
     " AllocatedMethodDetails VARCHAR, AllocatedResourceId VARCHAR, AllocatedResourceName VARCHAR,"
     " AllocatedTags VARCHAR)",

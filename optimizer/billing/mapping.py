@@ -28,8 +28,9 @@ class Queries:
         unpriced_spot: Empty when `accepted` suffices.
         derived: Further rows.
         rejected: The bad rows, in the columns of `rejected_rows`.
-        sums_in: What the export invoices per bill.
+        sums_in: What the export says per bill.
         sums_rejected: The part of it on bad rows.
+        sums_shared: The part of it on good rows that is not invoiced there; empty when there can be none.
     """
 
     accepted: str
@@ -39,6 +40,7 @@ class Queries:
     rejected: str
     sums_in: str
     sums_rejected: str
+    sums_shared: str
 
 
 @cache
@@ -49,6 +51,7 @@ def compile_queries(kind: Format, credits_view: str) -> Queries:
     lines = ibis.table(raw_schema(kind, credits=True), name=credits_view) if credits_view else None
     normalised = normalise(ibis.table(raw_schema(kind), name=RAW_VIEW), lines, kind)
     bad = normalised.rejected
+    good = normalised.rows.filter(normalised.rows.reject_reason.isnull())
     return Queries(
         accepted=to_sql(normalised.accepted),
         accepted_priced=to_sql(on_demand_equivalents(normalised.accepted)),
@@ -64,14 +67,20 @@ def compile_queries(kind: Format, credits_view: str) -> Queries:
                 period=bad.BillingPeriodStart,
                 invoice=bad.InvoiceId,
                 currency=bad.BillingCurrency,
-                cost=bad.source_cost,
+                cost=_said(bad),
             )
         ),
-        sums_in=to_sql(_sums(normalised.rows)),
-        sums_rejected=to_sql(_sums(bad)),
+        sums_in=to_sql(_sums(normalised.rows, _said(normalised.rows))),
+        sums_rejected=to_sql(_sums(bad, _said(bad))),
+        sums_shared=to_sql(_sums(good, good.shared_cost)) if "shared_cost" in good.columns else "",
     )
 
 
-def _sums(rows: ir.Table) -> ir.Table:
+def _said(rows: ir.Table) -> ir.DecimalValue:
+    """Return the amount of the line in the export."""
+    return rows.source_cost + rows.shared_cost if "shared_cost" in rows.columns else rows.source_cost
+
+
+def _sums(rows: ir.Table, amount: ir.DecimalValue) -> ir.Table:
     keys = ("ProviderName", "BillingAccountId", "BillingPeriodStart", "InvoiceId", "BillingCurrency")
-    return rows.group_by(*keys).agg(total=rows.source_cost.sum())
+    return rows.group_by(*keys).agg(total=amount.sum())

@@ -72,6 +72,7 @@ def ingest(
                         "cost_in": b.cost_in,
                         "cost_out": b.cost_out,
                         "cost_rejected": b.cost_rejected,
+                        "cost_shared": b.cost_shared,
                     }
                     for b in report.bills
                 ],
@@ -98,9 +99,10 @@ def ingest(
     )
     for bill in report.bills:
         period = bill.period.strftime("%Y-%m") if bill.period else "?"
+        shared = f" + shares of commitments {bill.cost_shared:.2f}" if bill.cost_shared else ""
         typer.echo(
             f"  {bill.provider} {bill.account} {period} {bill.invoice or ''}: export {bill.cost_in:.2f} ="
-            f" ledger {bill.cost_out:.2f} + rejected {bill.cost_rejected:.2f} {bill.currency}"
+            f" ledger {bill.cost_out:.2f} + rejected {bill.cost_rejected:.2f}{shared} {bill.currency}"
         )
     for r in report.replaced:
         typer.echo(f"  replaced {r.bill}: billed {r.before:.2f} before, {r.after:.2f} {r.currency} now")

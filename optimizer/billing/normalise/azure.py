@@ -42,17 +42,15 @@ def normalise_azure(raw: ir.Table) -> Normalised:
     committed = raw.pricing_model.lower().isin(_COMMITTED_MODELS)
     under = (committed & (kind == "usage")) | kind.isin(UNUSED)
     dropped = raw.has_both & ibis.cases((raw.is_amortized, ~under), else_=under)
-    invoiced = ibis.cases(
-        (raw.has_both & raw.is_amortized, money(0)),
-        (raw.is_amortized & under, money(0)),
-        else_=raw.cost,
-    )
+    alone = raw.is_amortized & ~raw.has_both & under
+    invoiced = ibis.cases((raw.has_both & raw.is_amortized, money(0)), (alone, money(0)), else_=raw.cost)
     rows = assemble(
         raw,
         _values(raw),
         reject_reason=_reasons(raw),
         dropped=ibis.coalesce(dropped, ibis.literal(False)),
         source_cost=invoiced,
+        shared_cost=ibis.cases((alone, raw.cost), else_=money(0)),
     )
     return Normalised(rows)
 

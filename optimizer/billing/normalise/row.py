@@ -25,7 +25,9 @@ class Normalised:
         rows: One row per row of the export, with the columns `WRITTEN` and: `reject_reason` (text, or null
             for a good
             row), `dropped` (true for a row that has no place in FOCUS and whose cost others carry),
-            `source_cost` (what the export invoices on this row, exact; null where it is not a number).
+            `source_cost` (what the export invoices on this row, exact; null where it is not a number), and
+            of some formats `shared_cost` (what the row says beside that of another charge, such as the share
+            of a commitment that an amortised set without its actual one has).
         derived: More rows, with the columns `WRITTEN`: what one row of the export says about a second charge,
             such as
             the unused part of a commitment on its fee.

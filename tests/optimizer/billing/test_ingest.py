@@ -1,5 +1,6 @@
 """Any export in: what the ledger says is what was planted, and not a cent is lost."""
 
+import csv
 import random
 from collections.abc import Callable
 from datetime import datetime
@@ -598,3 +599,23 @@ def test_a_bill_that_grows_or_changes_a_little_is_replaced_without_asking(
     for number, rows in enumerate(([{}, cheaper], [{}, cheaper, credit], [{}, {}, {}, credit])):
         report = ingest([str(cur_csv(*rows, name=f"{number}.csv"))], path)
         assert len(report.replaced) == 1
+
+
+def test_an_amortised_set_alone_adds_up_to_what_its_file_says(
+    shared_data: Path, tmp_path: Path, ledger_rows: Callable[..., Rows]
+) -> None:
+    path = shared_data / "billing" / "azure_EA_AmortizedCost_Small.csv"
+    with path.open(encoding="utf-8-sig", newline="") as source:
+        costs = [(Decimal(row["Cost"]), row["PricingModel"]) for row in csv.DictReader(source)]
+    (bill,) = ingest([str(path)], tmp_path / "l.duckdb").bills
+    assert abs(bill.cost_in - sum(cost for cost, _ in costs)) < Decimal("1e-9")
+    assert abs(bill.cost_shared - sum(cost for cost, model in costs if model != "OnDemand")) < Decimal("1e-9")
+    assert bill.cost_in == bill.cost_out + bill.cost_shared
+    sums = ledger_rows(tmp_path / "l.duckdb", "SELECT sum(BilledCost), sum(EffectiveCost) FROM ledger")
+    assert sums == [(bill.cost_out, bill.cost_in)]
+    # Beside the actual set the amortised one invoices nothing and its shares stand in no sum.
+    both = ingest(
+        [str(path), str(path.with_name("azure_EA_ActualCost_Small.csv"))], tmp_path / "l.duckdb", replace=True
+    )
+    assert both.bills[0].cost_shared == 0
+    assert both.bills[0].cost_in == both.bills[0].cost_out

@@ -235,7 +235,7 @@ def test_gcp_lines(tmp_path: Path, ledger_rows: LedgerRows) -> None:
         (9, "Adjustment", "Correction", None, -1, -1, None),
     ]
     assert report.rejected == {
-        "billing_account_id is empty": 1,
+        "the line is not JSON": 1,
         "cost: not a number: free": 1,
         "credits.amount: not a number": 1,
         "invoice.month is not YYYYMM: 2024-03": 1,
