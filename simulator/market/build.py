@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from simulator.errors import InputError
 from simulator.market.assumed import assumed_capacity
 from simulator.market.clock import Clock, common_clock, refuse_unequal_traces
-from simulator.market.market import UNLIMITED_CAPACITY, Market, Pool
+from simulator.market.market import HIGHEST_CELLS, UNLIMITED_CAPACITY, Market, Pool
 from simulator.market.offers import Offer, complete, join, selected, some, spans_of, trace_start_ms
 from simulator.market.options import BuildOptions
 from simulator.market.readers import CapacityTrace, PriceHistory, read_records
@@ -23,9 +23,6 @@ from simulator.market.readers.zones import sold_as
 from simulator.market.resample import sample_index, step_values
 
 __all__ = ["BuildOptions", "build_market"]
-
-HIGHEST_CELLS = 200_000_000
-"""Pools x ticks of one market; 4 GB of arrays."""
 
 
 def build_market(

@@ -16,6 +16,9 @@ from simulator.errors import InputError
 UNLIMITED_CAPACITY = 1_000_000
 """Spot capacity that stands for "as many instances as asked"."""
 
+HIGHEST_CELLS = 200_000_000
+"""Pools x ticks of one market; 4 GB of arrays."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pool:
@@ -184,6 +187,28 @@ class Market:
             self.spot_capacity[:, span],
             self.on_demand_price[:, span],
             self.source,
+        )
+
+    def repeated(self, ticks: int) -> Market:
+        """The market played again from its begin until it has `ticks` ticks.
+
+        Raises:
+            InputError: `ticks` is below 1 or more than a market may hold.
+        """
+        if not 1 <= ticks * len(self.pools) <= HIGHEST_CELLS:
+            raise InputError(
+                f"{len(self.pools)} pools x {ticks} ticks; accepted: 1 to {HIGHEST_CELLS:,} of both"
+            )
+        place = np.arange(ticks) % self.ticks
+        times = f"repeated {ticks / self.ticks:.2f} times" if ticks > self.ticks else ""
+        return Market(
+            self.pools,
+            self.tick_seconds,
+            self.start,
+            self.spot_price[:, place],
+            self.spot_capacity[:, place],
+            self.on_demand_price[:, place],
+            "; ".join(part for part in (self.source, times) if part),
         )
 
     def select(self, pools: Iterable[int | str]) -> Market:
