@@ -30,7 +30,8 @@ def check(
     policy: Annotated[Path, typer.Option("--policy", help="The tag policy.")] = Path("configs/tags.yaml"),
     top: Annotated[int, typer.Option(help="How many of the dearest offenders to list.")] = 10,
     min_compliance: Annotated[
-        float | None, typer.Option(help="Exit with 1 when a key's share of the spend is below this, 0 to 1.")
+        float | None,
+        typer.Option(help="Exit with 1 when a key's share of the spend is below this, 0 to 1, such as 0.95."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -40,6 +41,13 @@ def check(
 
     if (ledger is None) == (terraform_plan is None):
         raise InputError("give --ledger LEDGER or --terraform-plan PLAN.json, one of them")
+    if min_compliance is not None and not 0 <= min_compliance <= 1:
+        percent = (
+            f"; for {min_compliance:g} % give {min_compliance / 100:g}" if 1 < min_compliance <= 100 else ""
+        )
+        raise InputError(f"--min-compliance {min_compliance:g}; accepted: a share, 0 to 1{percent}")
+    if min_compliance is not None and ledger is None:
+        raise InputError("--min-compliance is for --ledger; a plan must keep to the policy whole")
     rules = load_policy(find_config(policy))
     if terraform_plan is not None:
         from optimizer.billing.tags import check_plan

@@ -132,6 +132,11 @@ def unit_costs(
     ]
     if not any(point.units > 0 for point in points):
         shown = ", ".join(sorted(named)[:5])
+        if counted:
+            raise InputError(
+                f"{metric.source}: every value of its workloads ({shown}) is 0 in the hours that cost"
+                " something; accepted: some above 0, or there is nothing to divide by"
+            )
         raise InputError(
             f"{metric.source}: no hour of its workloads ({shown}) has a cost under {by}; do names and"
             " times fit?"

@@ -34,10 +34,11 @@ class Metric:
 def read_metric(path: Path) -> Metric:
     """Read a CSV or parquet file with the columns `time`, `workload` and `value`.
 
-    Times are ISO 8601, UTC if they have no offset. Amounts of the same hour are added up.
+    Times are ISO 8601, UTC if they have no offset. Amounts of different times in the same hour are added up.
 
     Raises:
-        InputError: The file or a line of it is wrong; the message names the line.
+        InputError: The file or a line of it is wrong, or a time of a workload is there twice; the message
+            names the line.
     """
     import pyarrow as pa
     import pyarrow.csv
@@ -57,13 +58,20 @@ def read_metric(path: Path) -> Metric:
     if missing:
         raise InputError(f"{path}: columns missing: {', '.join(missing)}; accepted: time, workload, value")
     values: dict[tuple[str, datetime], float] = {}
+    seen: dict[tuple[str, datetime], int] = {}
     columns = (table[name].to_pylist() for name in ("time", "workload", "value"))
     for number, (time, workload, value) in enumerate(zip(*columns, strict=True), start=2):
         try:
-            hour, amount = _hour(time), float(value)
+            moment, amount = _moment(time), float(value)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: line {number}: {error}") from error
-        _add(values, str(workload), hour, amount, f"{path}: line {number}")
+        before = seen.setdefault((str(workload), moment), number)
+        if before != number:
+            raise InputError(
+                f"{path}: line {number}: {workload} at {time} is in line {before} too; accepted: each time of"
+                " a workload once"
+            )
+        _add(values, str(workload), _hour(moment), amount, f"{path}: line {number}")
     return Metric(values, str(path))
 
 
@@ -133,17 +141,20 @@ def _series(url: str, query: str, label: str, body: bytes) -> dict[tuple[str, da
                 _add(
                     values,
                     workload,
-                    hour.replace(minute=0, second=0, microsecond=0),
+                    _hour(hour),
                     amount,
                     f"{url}: {hour}",
                 )
     return values
 
 
-def _hour(time: object) -> datetime:
+def _moment(time: object) -> datetime:
+    """Return a time as naive UTC."""
     moment = time if isinstance(time, datetime) else datetime.fromisoformat(str(time))
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo is not None else moment
+
+
+def _hour(moment: datetime) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 

@@ -288,5 +288,11 @@ def test_the_commands(
     code, out, _ = run("--ledger", "ledger.duckdb", "--min-compliance", "0.9")
     assert code == 1
     assert "Owner: 50.0 % of the USD spend carries it" in out
+    assert run("--ledger", "ledger.duckdb", "--min-compliance", "0.5")[0] == 0
+    code, _, err = run("--ledger", "ledger.duckdb", "--min-compliance", "95")
+    assert (code, "accepted: a share, 0 to 1; for 95 % give 0.95" in err) == (2, True)
+    assert run("--ledger", "ledger.duckdb", "--min-compliance", "-1")[0] == 2
+    assert run("--ledger", "ledger.duckdb", "--min-compliance", "nan")[0] == 2
+    assert run("--terraform-plan", str(bad), "--min-compliance", "0.5")[0] == 2
     assert run()[0] == 2
     assert run("--ledger", "x", "--terraform-plan", "y")[0] == 2

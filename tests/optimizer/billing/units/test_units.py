@@ -177,6 +177,10 @@ def test_metric_files_are_checked(tmp_path: Path, ledger: Path) -> None:
         ("time,workload,value\nnoon,a,1\n", "line 2: Invalid isoformat"),
         ("time,workload,value\n2024-03-25T00:00,a,-1\n", "line 2: a value of -1.0; accepted: 0 or more"),
         ("time,workload,value\n2024-03-25T00:00,a,nan\n", "line 2: a value of nan"),
+        (
+            "time,workload,value\n2024-03-25T02:00+02:00,a,1\n2024-03-25T00:00,b,1\n2024-03-25T00:00,a,1\n",
+            "line 4: a at 2024-03-25T00:00 is in line 2 too; accepted: each time of a workload once",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=message):
@@ -184,6 +188,8 @@ def test_metric_files_are_checked(tmp_path: Path, ledger: Path) -> None:
     path.write_text("time,workload,value\n2024-03-25T02:10:00+02:00,a,1\n2024-03-25T00:50,a,2\n")
     assert read_metric(path).values == {("a", START): 3.0}
     with Ledger.open(ledger) as opened:
+        with pytest.raises(InputError, match=r"every value of its workloads \(web-frontend\) is 0"):
+            unit_costs(opened, every_hour(lambda h: 0.0))
         with pytest.raises(InputError, match="no hour of its workloads"):
             unit_costs(opened, read_metric(path))
         with pytest.raises(InputError, match="--per year; accepted: hour, day"):
