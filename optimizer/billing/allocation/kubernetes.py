@@ -15,6 +15,7 @@ from optimizer.billing.allocation.shares import Share, Split, moment, read_csv
 from simulator.errors import InputError
 
 GIB = 2.0**30
+_ACCEPTED = "what OpenCost's allocation API returns"
 _CSV_COLUMNS = (
     "namespace",
     "pod",
@@ -84,12 +85,21 @@ def kubernetes_splits(rule: Kubernetes, folder: Path) -> list[Split]:
     that is more. The rest is idle and goes to the bucket of the rule.
 
     Raises:
-        InputError: A file is wrong, or a node of the data is not in the list of nodes.
+        InputError: A file is wrong or empty, it has no nodes, or one that is not in the list of nodes.
     """
     nodes = read_nodes(folder / rule.nodes)
     source = folder / rule.allocation
     windows: dict[tuple[str, datetime, datetime], _Window] = defaultdict(_Window)
-    for pod in read_allocation(source):
+    pods = read_allocation(source)
+    if not pods:
+        raise InputError(f"{source}: no allocation in it; accepted: {_ACCEPTED}, for hours with pods")
+    for pod in pods:
+        if not pod.node:
+            raise InputError(
+                f"{source}: {pod.names['namespace'] or 'an allocation'} names no node, so it is not known"
+                f" whose cost it shares; is it per namespace? accepted: {_ACCEPTED} per pod and node"
+                " (aggregate=node,namespace,pod)"
+            )
         if pod.node not in nodes:
             raise InputError(f"{source}: node {pod.node} is not in {folder / rule.nodes}; add its size there")
         used = windows[pod.node, *pod.window].targets[pod.target(rule.by)]
@@ -147,12 +157,14 @@ def read_allocation(path: Path) -> list[Pod]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path}: {error}; accepted: what OpenCost's allocation API returns") from error
+        raise InputError(f"{path}: {error}; accepted: {_ACCEPTED}") from error
     windows = data.get("data") if isinstance(data, dict) else None
     if not isinstance(windows, list):
-        raise InputError(f"{path}: no list data; accepted: what OpenCost's allocation API returns")
+        raise InputError(f"{path}: no list data; accepted: {_ACCEPTED}")
     pods = []
     for window in windows:
+        if window is not None and not isinstance(window, dict):
+            raise InputError(f"{path}: data has {window!r:.40}; accepted: {_ACCEPTED}")
         for name, item in (window or {}).items():
             if not name.startswith("__"):
                 pods.append(_pod(path, name, item))

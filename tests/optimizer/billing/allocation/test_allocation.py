@@ -283,6 +283,13 @@ def test_wrong_kubernetes_data_is_refused(ledger: Path, tmp_path: Path) -> None:
         ({"data": [{"p": {"properties": {}}}]}, "p: KeyError"),
         ({"data": [{"p": pod("a", "n9", (1, 1), (1, 1)) | {"window": window}}]}, "node n9 is not in"),
         ({"nothing": 1}, "no list data"),
+        ({"data": [7]}, "data has 7; accepted"),
+        ({"code": 200, "data": []}, "no allocation in it; accepted: what OpenCost's allocation API returns"),
+        ({"code": 200, "data": [None, {}, {"__idle__": good}]}, "no allocation in it"),
+        (
+            {"data": [{"shop": good | {"properties": {"namespace": "shop"}}}]},
+            r"shop names no node.*is it per namespace\? accepted: .* per pod and node",
+        ),
     ):
         (tmp_path / "a.json").write_text(json.dumps(data))
         with pytest.raises(InputError, match=message):
