@@ -56,8 +56,8 @@ def tag(rows: ir.Table, key: str) -> ir.StringValue:
     return ibis.coalesce(text.replace('\\"', '"').replace("\\\\", "\\"), number)
 
 
-def expression(rows: ir.Table, name: str) -> ir.Value:
-    """Return the expression of one dimension.
+def expression(rows: ir.Table, name: str, *, option: str = "--by") -> ir.Value:
+    """Return the expression of one dimension; `option` is where the user named it.
 
     Raises:
         InputError: There is no such dimension.
@@ -78,8 +78,9 @@ def expression(rows: ir.Table, name: str) -> ir.Value:
     }
     if name in special:
         return special[name](rows)
-    known = ", ".join([*COLUMN_OF, *special, *TIMES, "tag:KEY"])
-    raise InputError(f"--by {name}: no such dimension; accepted: {known}")
+    allocated = ["allocated-to"] if "AllocatedResourceName" in rows.columns else []
+    known = ", ".join([*COLUMN_OF, *special, *allocated, *TIMES, "tag:KEY"])
+    raise InputError(f"{option} {name}: no such dimension; accepted: {known}")
 
 
 def parse(text: str | Sequence[str]) -> tuple[str, ...]:

@@ -44,18 +44,22 @@ def cost_by(
         Columns: one per dimension, `currency`, `cost`, `list_cost`, `instance_hours`, `rows`.
 
     Raises:
-        InputError: An unknown dimension or cost.
+        InputError: An unknown dimension or cost, an end that is not behind the start, a `where` on a time.
     """
     import ibis
 
     if cost not in COST_COLUMNS:
         raise InputError(f"--cost {cost}; accepted: {', '.join(COST_COLUMNS)}")
+    if start is not None and end is not None and start >= end:
+        raise InputError(f"--start {start} --end {end}; accepted: a start before the end, which is not in it")
     if start is not None:
         rows = rows.filter(rows.ChargePeriodStart >= ibis.literal(start))
     if end is not None:
         rows = rows.filter(rows.ChargePeriodStart < ibis.literal(end))
     for name, value in where:
-        rows = rows.filter(expression(rows, name) == value)
+        if name in TIMES:
+            raise InputError(f"--where {name}={value}; accepted: --start and --end for times")
+        rows = rows.filter(expression(rows, name, option="--where") == value)
     zero = ibis.literal(0).cast("decimal(38, 15)")
     slim = rows.select(
         **{column_name(name): expression(rows, name) for name in by if name != "hour"},
@@ -102,8 +106,15 @@ def run_sql(ledger: Ledger, text: str) -> pa.Table:
         raise InputError("accepted: a SELECT; the ledger is read only") from error
 
 
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with; spreadsheets take the full-width forms for the same."""
+
+
 def escape_formula(value: Any) -> Any:
-    """Return `value` such that a spreadsheet does not run it: text that begins like a formula is quoted."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    """Return `value` such that a spreadsheet does not run it: text that begins like a formula is quoted.
+
+    Blanks before it count for nothing, since some programs take them away.
+    """
+    if isinstance(value, str) and (value[:1] in ("\t", "\r", "\n") or value.lstrip().startswith(_FORMULA)):
         return "'" + value
     return value

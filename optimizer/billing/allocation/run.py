@@ -153,7 +153,7 @@ def _selection(ledger: Ledger, rule: Rule) -> str:
             if name == "commitment-status":
                 rows = rows.filter(rows.CommitmentDiscountStatus == value)
             else:
-                rows = rows.filter(expression(rows, name) == value)
+                rows = rows.filter(expression(rows, name, option=f"rule {rule.name}: select") == value)
         if isinstance(rule, Waste) and rule.resources:
             rows = rows.filter(rows.ResourceId.isin(rule.resources))
     # Google calls a machine by its whole path, Kubernetes by the last part.

@@ -102,6 +102,12 @@ def test_bad_input_is_exit_code_2_without_a_traceback(spotwise: Run, cur_csv: Ca
         (("ledger", "query", "--by", "mood"), "--by mood: no such dimension"),
         (("ledger", "query", "--cost", "blended"), "--cost blended; accepted: amortized, unblended"),
         (("ledger", "query", "--start", "soon"), "--start soon; accepted: ISO 8601"),
+        (("ledger", "query", "--where", "mood=good"), "error: --where mood: no such dimension; accepted: "),
+        (("ledger", "query", "--where", "day=2024-03-05"), "accepted: --start and --end for times"),
+        (
+            ("ledger", "query", "--start", "2024-03-02", "--end", "2024-03-01"),
+            "--start 2024-03-02 00:00:00 --end 2024-03-01 00:00:00; accepted: a start before the end",
+        ),
         (("ledger", "query", "--where", "app"), "--where app; accepted: DIMENSION=VALUE"),
         (("ledger", "query", "--json", "--csv"), "accepted: one of them"),
         (("ledger", "query", "--ledger", "none.duckdb"), "none.duckdb: no such ledger"),
@@ -125,6 +131,10 @@ def test_csv_output_is_no_formula_and_hostile_tags_are_only_text(
         "@SUM(1)",
         "+1",
         "-1+1",
+        "  =1+1",
+        "\uff1d1+1",
+        "\uff20SUM(1)",
+        "\u3000\uff0b1",
         "'; DROP TABLE ledger; --",
         "[red]bold[/red]",
         'a"b\\c',
@@ -134,7 +144,7 @@ def test_csv_output_is_no_formula_and_hostile_tags_are_only_text(
     code, out, _ = spotwise("ledger", "query", "--by", "tag:app", "--csv")
     assert code == 0
     cells = {row[0] for row in csv.reader(io.StringIO(out))}
-    assert {"'" + tag for tag in tags[:4]} | set(tags[4:]) | {"tag_app"} == cells
+    assert {"'" + tag for tag in tags[:8]} | set(tags[8:]) | {"tag_app"} == cells
     code, out, _ = spotwise("ledger", "query", "--by", "tag:app")
     assert "[red]bold[/red]" in out
     for tag in tags:
