@@ -24,6 +24,9 @@ from policies.shield import apply_shield
 from simulator.deadline import IDLE, ON_DEMAND, DeadlineObservation
 from simulator.deadline.observation import BoolArray, IntArray
 
+WARM_UP_SECONDS = 60.0
+"""For the first call of a policy in a process."""
+
 
 @dataclass(slots=True)
 class Decision:
@@ -51,10 +54,11 @@ class Timed:
         """Give each call so many seconds."""
         self.seconds = seconds
         self.latency_seconds = 0.0
+        self._warm: set[str] = set()
         self._stuck: threading.Thread | None = None
 
-    def run(self, act: Callable[[], tuple[IntArray, Memory]]) -> tuple[IntArray, Memory]:
-        """Call it.
+    def run(self, name: str, act: Callable[[], tuple[IntArray, Memory]]) -> tuple[IntArray, Memory]:
+        """Call it; the first call of each policy may take longer, since it may compile and solve tables.
 
         Raises:
             TimeoutError: It took too long, or a call before has not come back yet.
@@ -74,11 +78,13 @@ class Timed:
         began = time.perf_counter()
         worker = threading.Thread(target=body, name="policy", daemon=True)
         worker.start()
-        worker.join(self.seconds)
+        seconds = self.seconds if name in self._warm else max(self.seconds, WARM_UP_SECONDS)
+        worker.join(seconds)
         self.latency_seconds = time.perf_counter() - began
         if worker.is_alive():
             self._stuck = worker
-            raise TimeoutError(f"no decision within {self.seconds:g} s")
+            raise TimeoutError(f"no decision within {seconds:g} s")
+        self._warm.add(name)
         if failure:
             raise failure[0]
         return answer[0]
@@ -119,7 +125,7 @@ def decide_jobs(
         seen = fleet.observe(rows, now, tick_seconds, price, offers)
         mine = {name: np.asarray(array)[rows] for name, array in memory.items()}
         try:
-            asked, after = timed.run(lambda: policy.act(seen, mine))
+            asked, after = timed.run(fleet.key, lambda: policy.act(seen, mine))
             safe = apply_shield(seen, asked)
         except Exception as error:  # noqa: BLE001 -- whatever a policy does, jobs must be placed
             _baseline(decision, rows, seen, f"policy {policy.name} failed ({type(error).__name__}: {error})")
@@ -172,7 +178,8 @@ def decide_again(
     memory = fleet.memory or policy.reset(fleet.size, fleet.pools_each)
     try:
         asked, _ = timed.run(
-            lambda: policy.act(seen, {name: np.asarray(array)[rows] for name, array in memory.items()})
+            fleet.key,
+            lambda: policy.act(seen, {name: np.asarray(array)[rows] for name, array in memory.items()}),
         )
         return apply_shield(seen, asked)
     except Exception:  # noqa: BLE001 -- as in `decide_jobs`; the failure was journalled there
@@ -213,7 +220,7 @@ def decide_services(
         seen = fleet.observe(rows, price)
         mine = {name: np.asarray(array)[rows] for name, array in memory.items()}
         try:
-            asked, after = timed.run(lambda: policy.act(seen, mine))
+            asked, after = timed.run(fleet.key, lambda: policy.act(seen, mine))
             wanted = _counts(asked, (rows.size, fleet.pools_each + 1))
         except Exception as error:  # noqa: BLE001 -- whatever a policy does, services must be placed
             failed = np.union1d(failed, rows)

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from simulator.errors import InputError, SpotwiseError
 
 FORMAT = 1
+SMALLEST_BYTES = 512
+"""SQLite takes a file that is shorter than its smallest page for an empty database."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -143,6 +145,8 @@ class Journal:
         return self.path.with_name(f"{self.path.stem}.backup{self.path.suffix}")
 
     def _check(self) -> None:
+        if 0 < self.path.stat().st_size < SMALLEST_BYTES:
+            raise self._damaged("it was cut off")
         found = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":
             raise self._damaged(str(found).splitlines()[-1])

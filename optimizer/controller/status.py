@@ -63,7 +63,7 @@ def snapshot(controller: Controller, report: Report, counts: Counts) -> dict[str
                     "kind": "service",
                     "state": "short" if fleet.ready[row] < fleet.demand[row] else "ready",
                     "placement": f"{held} of {int(fleet.asked[row].sum())}, "
-                    "{int(fleet.granted[row, -1])} on-demand",
+                    f"{int(fleet.granted[row, -1])} on-demand",
                     "availability": round(float(fleet.availability[row]), 6),
                     "target": float(fleet.target[row]),
                     "cost_usd": round(float(fleet.cost[row]), 4),
@@ -109,10 +109,11 @@ def _job(fleet: JobFleet, row: int, now: float) -> tuple[dict[str, Any], float]:
         state = "done, late" if fleet.missed[row] else "done"
     elif fleet.missed[row]:
         state = "late"
+    where = names[placement] if placement in (IDLE, ON_DEMAND) else f"spot {names[placement]}"
     one = {
         "kind": "deadline",
         "state": state,
-        "placement": names[placement] if placement in (IDLE, ON_DEMAND) else f"spot {names[placement]}",
+        "placement": "" if fleet.done[row] else where,
         "work_left_hours": round(float(fleet.work_left[row]) / 3600.0, 4),
         "slack_hours": round(float(fleet.slack(now)[row]) / 3600.0, 4),
         "cost_usd": round(float(fleet.cost[row]), 4),
