@@ -1,8 +1,9 @@
-"""N services in lock-step over recorded markets."""
+"""N services in lock-step over recorded markets, each for itself or in groups that share capacity."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from simulator.deadline.observation import BoolArray, FloatArray, IntArray
 from simulator.errors import InputError
 from simulator.service.kernel import advance
 from simulator.service.service import Service
+from simulator.service.sharing import divide
 
 LAUNCHES, INTERRUPTIONS, FAILED_LAUNCHES, AVAILABLE_TICKS, COUNTED_TICKS = range(5)
 """Columns of `ServiceBatch.counts`."""
@@ -52,68 +54,150 @@ class ServiceObservation:
 
 
 class ServiceBatch:
-    """State of N episodes of one service; arrays are (N,) and public.
+    """State of N episodes of services; arrays are (N,) and public.
 
     `cost` in USD, `tick` ticks elapsed, `ready` instances, `done`; `served` and `wanted` instance-ticks;
     `counts` is (N, 5), see the constants. On-demand is bought at the lowest price of the market's pools.
+    `spot_scale` and `on_demand_scale` multiply prices, 1 unless they are set.
     """
 
     def __init__(
         self,
         stack: MarketStack,
-        service: Service,
+        service: Service | Sequence[Service],
         market: ArrayLike,
         start: ArrayLike,
         ticks: int | None = None,
+        *,
+        group: ArrayLike | None = None,
+        remembered_ticks: int = 0,
     ) -> None:
-        """Begin the service in several windows.
+        """Begin a service in several windows, or one service in each.
 
         Args:
             stack: The markets; their tick is the service's.
-            service: Its demand begins anew in each window.
+            service: One whose demand begins anew in each window, or N.
             market: (N,) index into the stack, or one for all.
             start: (N,) first tick of each window.
-            ticks: Length of the windows; by default the service's demand.
+            ticks: Length of the windows; by default the shortest demand.
+            group: (N,) numbers; episodes of one number share each pool's capacity, divided as
+                `simulator.service.sharing` says. None: nobody shares.
+            remembered_ticks: Ticks of cold start and minimum bill to make room for beyond those of the
+                services, for `begin`.
 
         Raises:
-            InputError: Ticks differ, or a window reaches beyond its market or the demand.
+            InputError: Ticks differ, a window reaches beyond its market or the demand, or episodes of one
+                group have different windows.
         """
-        if service.tick_seconds != stack.tick_seconds:
-            raise InputError(
-                f"a service with a tick of {service.tick_seconds} s in a market of {stack.tick_seconds} s; "
-                "accepted: the same tick"
-            )
-        length = service.ticks if ticks is None else ticks
-        if not 1 <= length <= service.ticks:
-            raise InputError(
-                f"window of {length} ticks, demand of {service.ticks}; accepted: at most the demand's"
-            )
-        self.stack, self.service = stack, service
-        self.start = np.atleast_1d(np.asarray(start, np.int64))
-        self.size = len(self.start)
+        self.start = np.atleast_1d(np.asarray(start, np.int64)).copy()
+        self.size = size = len(self.start)
         self.market = np.array(np.broadcast_to(np.asarray(market, np.int64), self.start.shape))
-        if ((self.start < 0) | (self.start + length > stack.ticks[self.market])).any():
+        services = [service] * size if isinstance(service, Service) else list(service)
+        if len(services) != size or not services:
+            raise InputError(f"{len(services)} services for {size} windows; accepted: one, or one for each")
+        self.length = min(one.ticks for one in services) if ticks is None else ticks
+        self.stack, self.service = stack, service
+        pools = stack.pools
+        self.ticks = np.full(size, self.length, np.int64)
+        self.demand = np.zeros((size, max(self.length, 1)), np.int64)
+        self.cold_start = np.zeros(size, np.int64)
+        self.committed = np.zeros(size, np.int64)
+        self.availability_target = np.zeros(size)
+        self.spot_scale, self.on_demand_scale = np.ones(size), np.ones(size)
+        self.tick = np.zeros(size, np.int64)
+        self.ready = np.zeros(size, np.int64)
+        self.cost = np.zeros(size)
+        self.served, self.wanted = np.zeros(size), np.zeros(size)
+        self.counts = np.zeros((size, 5), np.int32)
+        self.done: BoolArray = np.zeros(size, np.bool_)
+        self._minimum_ticks = np.zeros(size)
+        ring = max(remembered_ticks, *(_remembered(one) for one in services)) + 2
+        self._held = np.zeros((size, pools + 1, ring), np.int64)
+        self._asked = np.zeros((size, pools + 1), np.int64)
+        self._tick_cost = np.zeros(size)
+        if isinstance(service, Service):
+            self._begin_all(service)
+        else:
+            self.begin(np.arange(size), services, self.market, self.start)
+        self._share = np.zeros((size, pools), np.int64)
+        self._members, self._first = self._groups(group)
+
+    def begin(
+        self, rows: ArrayLike, services: Sequence[Service], market: ArrayLike, start: ArrayLike
+    ) -> None:
+        """Begin other episodes in some rows; price scales stay.
+
+        Args:
+            rows: (K,) rows.
+            services: K services, each with at least `length` ticks of demand.
+            market: (K,) index into the stack.
+            start: (K,) first ticks.
+
+        Raises:
+            InputError: See the class; or a cold start or minimum bill is longer than there is room for.
+        """
+        index = np.atleast_1d(np.asarray(rows, np.int64))
+        self.market[index], self.start[index] = market, start
+        for row, service in zip(index, services, strict=True):
+            self._check(service)
+            self.demand[row] = service.demand[: self.length]
+            self.cold_start[row], self.committed[row] = service.cold_start_ticks, service.committed
+            self.availability_target[row] = service.availability_target
+            self._minimum_ticks[row] = service.minimum_billed_seconds / service.tick_seconds
+        self._check_windows(index)
+        for array in (self.tick, self.ready, self.cost, self.served, self.wanted, self._tick_cost):
+            array[index] = 0
+        self.counts[index], self._held[index], self._asked[index] = 0, 0, 0
+        self.done[index] = False
+
+    def _begin_all(self, service: Service) -> None:
+        self._check(service)
+        self._check_windows(np.arange(self.size))
+        self.demand[:] = service.demand[: self.length]
+        self.cold_start[:], self.committed[:] = service.cold_start_ticks, service.committed
+        self.availability_target[:] = service.availability_target
+        self._minimum_ticks[:] = service.minimum_billed_seconds / service.tick_seconds
+
+    def _check(self, service: Service) -> None:
+        if service.tick_seconds != self.stack.tick_seconds:
             raise InputError(
-                f"a window of {length} ticks reaches beyond its market; accepted: shorter windows, or a "
+                f"a service with a tick of {service.tick_seconds} s in a market of "
+                f"{self.stack.tick_seconds} s; accepted: the same tick"
+            )
+        if not 1 <= self.length <= service.ticks:
+            raise InputError(
+                f"window of {self.length} ticks, demand of {service.ticks}; accepted: at most the demand's"
+            )
+        if _remembered(service) > self._held.shape[2] - 2:
+            raise InputError(
+                f"cold start or minimum bill of {_remembered(service)} ticks; accepted: at most "
+                f"{self._held.shape[2] - 2}, or more `remembered_ticks`"
+            )
+
+    def _check_windows(self, rows: IntArray) -> None:
+        start, market = self.start[rows], self.market[rows]
+        if ((start < 0) | (start + self.length > self.stack.ticks[market])).any():
+            raise InputError(
+                f"a window of {self.length} ticks reaches beyond its market; accepted: shorter windows, or a "
                 "longer market (repeat it explicitly)"
             )
-        pools = stack.pools
-        self.ticks = np.full(self.size, length, np.int64)
-        self.demand = np.ascontiguousarray(np.broadcast_to(service.demand[:length], (self.size, length)))
-        self.cold_start = np.full(self.size, service.cold_start_ticks, np.int64)
-        self.committed = np.full(self.size, service.committed, np.int64)
-        self.tick = np.zeros(self.size, np.int64)
-        self.ready = np.zeros(self.size, np.int64)
-        self.cost = np.zeros(self.size)
-        self.served, self.wanted = np.zeros(self.size), np.zeros(self.size)
-        self.counts = np.zeros((self.size, 5), np.int32)
-        self.done: BoolArray = np.zeros(self.size, np.bool_)
-        minimum = service.minimum_billed_seconds / service.tick_seconds
-        self._minimum_ticks = np.full(self.size, minimum)
-        ring = max(service.cold_start_ticks + 2, math.ceil(minimum) + 1)
-        self._held = np.zeros((self.size, pools + 1, ring), np.int64)
-        self._asked = np.zeros((self.size, pools + 1), np.int64)
-        self._tick_cost = np.zeros(self.size)
+
+    def _groups(self, group: ArrayLike | None) -> tuple[IntArray, IntArray]:
+        """Rows group by group, and where each group begins; empty if nobody shares."""
+        if group is None:
+            return np.zeros(0, np.int64), np.zeros(1, np.int64)
+        numbers = np.asarray(group, np.int64)
+        if numbers.shape != (self.size,):
+            raise InputError(f"group of shape {numbers.shape}; accepted: ({self.size},)")
+        members = np.argsort(numbers, kind="stable").astype(np.int64)
+        begins = np.flatnonzero(np.diff(numbers[members], prepend=numbers[members[0]] - 1))
+        for rows in np.split(members, begins[1:]):
+            if len(set(zip(self.market[rows], self.start[rows], strict=True))) > 1:
+                raise InputError(
+                    f"services of group {numbers[rows[0]]} have different windows; accepted: one market and "
+                    "start"
+                )
+        return members, np.append(begins, self.size).astype(np.int64)
 
     def observe(self) -> ServiceObservation:
         """What a policy may see before it asks for the next tick."""
@@ -125,13 +209,13 @@ class ServiceBatch:
             ticks_elapsed=self.tick.copy(),
             demand=self.demand[np.arange(self.size), place],
             cold_start_ticks=self.cold_start.copy(),
-            availability_target=np.full(self.size, self.service.availability_target),
+            availability_target=self.availability_target.copy(),
             committed=self.committed.copy(),
             asked=self._asked.copy(),
             granted=self._held[np.arange(self.size), :, last],
             ready=self.ready.copy(),
-            spot_price=self.stack.spot_price[self.market, :, now],
-            on_demand_price=self.stack.on_demand_price[self.market, now],
+            spot_price=self.stack.spot_price[self.market, :, now] * self.spot_scale[:, None],
+            on_demand_price=self.stack.on_demand_price[self.market, now] * self.on_demand_scale,
             region=self.stack.region[self.market],
         )
 
@@ -150,6 +234,20 @@ class ServiceBatch:
         if asked.shape != self._asked.shape or (asked < 0).any():
             raise InputError(f"asked for {asked.shape}; accepted: {self._asked.shape} counts of 0 or more")
         self._asked = np.array(asked, np.int64)
+        shared = self._members.size > 0
+        if shared:
+            divide(
+                self.stack.capacity,
+                self.market,
+                self.start,
+                self.tick,
+                self.done,
+                self._members,
+                self._first,
+                self._held,
+                self._asked,
+                self._share,
+            )
         advance(
             self.stack.tick_seconds / 3600.0,
             self.stack.capacity,
@@ -162,6 +260,10 @@ class ServiceBatch:
             self.cold_start,
             self.committed,
             self._minimum_ticks,
+            self.spot_scale,
+            self.on_demand_scale,
+            shared,
+            self._share,
             self._asked,
             self.tick,
             self._held,
@@ -195,4 +297,9 @@ class ServiceBatch:
             price = self.stack.on_demand_price[self.market[i], self.start[i] :][span]
             need = np.maximum(self.demand[i, span] - self.committed[i], 0)
             cost[i] = float((need * price).sum()) * hours
-        return cost
+        return cost * self.on_demand_scale
+
+
+def _remembered(service: Service) -> int:
+    """Ticks of holdings before the present one that its dynamics look at."""
+    return max(service.cold_start_ticks, math.ceil(service.minimum_billed_seconds / service.tick_seconds) - 1)

@@ -22,6 +22,10 @@ def advance(
     cold_start: I8,
     committed: I8,
     minimum_ticks: F8,
+    spot_scale: F8,
+    on_demand_scale: F8,
+    shared: bool,
+    share: NDArray[np.int64],  # (N, P) of each pool's capacity, if it is shared
     asked: NDArray[np.int64],  # (N, P + 1): pools, then on-demand
     tick: I8,
     held: NDArray[np.int64],  # (N, P + 1, R): holdings of the last R ticks, a ring
@@ -50,13 +54,14 @@ def advance(
         m, t = market[i], start[i] + tick[i]
         now, before = tick[i] % ring, (tick[i] - 1) % ring
         counted = tick[i] >= cold_start[i]
+        spot_hours, on_demand_hours = hours * spot_scale[i], hours * on_demand_scale[i]
         total = 0
         for p in range(pools + 1):
             want = max(asked[i, p], 0)
             grant = want
             had = held[i, p, before] if tick[i] > 0 else 0
             if p < pools:
-                grant = min(want, capacity[m, p, t])
+                grant = min(want, share[i, p] if shared else capacity[m, p, t])
                 if grant < had and grant < want:
                     counts[i, 1] += min(had, want) - grant
                 if want > had and grant < want:
@@ -65,9 +70,9 @@ def advance(
             counts[i, 0] += max(grant - had, 0)
             if counted:
                 if p < pools:
-                    tick_cost[i] += grant * spot_price[m, p, t] * hours
+                    tick_cost[i] += grant * spot_price[m, p, t] * spot_hours
                 else:
-                    tick_cost[i] += max(grant - committed[i], 0) * on_demand_price[m, t] * hours
+                    tick_cost[i] += max(grant - committed[i], 0) * on_demand_price[m, t] * on_demand_hours
             if counted:
                 least, place = grant, now
                 for _ in range(cold_start[i]):
@@ -76,9 +81,10 @@ def advance(
                 total += least
         ready[i] = total
         if counted:
-            tick_cost[i] += hours * _minimum_bill(
+            spot, on_demand = _minimum_bill(
                 held[i], tick[i], committed[i], minimum_ticks[i], spot_price[m, :, t], on_demand_price[m, t]
             )
+            tick_cost[i] += spot * spot_hours + on_demand * on_demand_hours
             need = demand[i, tick[i]]
             counts[i, 4] += 1
             counts[i, 3] += 1 if total >= need else 0
@@ -97,20 +103,29 @@ def _minimum_bill(
     minimum: float,
     spot_price: F8,  # (P,)
     on_demand_price: float,
-) -> float:
-    """Price x ticks of instances that went before `minimum` ticks; of a pool the youngest go first."""
-    bill = 0.0
+) -> tuple[float, float]:
+    """Price x ticks of instances that went before `minimum` ticks, spot and on-demand; youngest first."""
+    spot, on_demand = 0.0, 0.0
     if minimum <= 1.0:
-        return bill
-    pools, ring = held.shape[0] - 1, held.shape[1]
-    for p in range(pools + 1):
-        kept = held[p, tick % ring] if p < pools else max(held[p, tick % ring], committed)
-        older = held[p, (tick - 1) % ring] if tick > 0 else np.int64(0)  # held for at least one tick
-        k = 1
-        while k < minimum and older > kept:
-            younger = older  # held for at least k ticks; of these some for longer
-            older = min(older, held[p, (tick - 1 - k) % ring]) if k < tick else np.int64(0)
-            price = spot_price[p] if p < pools else on_demand_price
-            bill += (younger - max(older, kept)) * (minimum - k) * price
-            k += 1
-    return bill
+        return spot, on_demand
+    pools = held.shape[0] - 1
+    for p in range(pools):
+        spot += _unused(held[p], tick, held[p, tick % held.shape[1]], minimum) * spot_price[p]
+    kept = max(held[pools, tick % held.shape[1]], committed)
+    on_demand += _unused(held[pools], tick, kept, minimum) * on_demand_price
+    return spot, on_demand
+
+
+@njit(cache=True, nogil=True)
+def _unused(held: NDArray[np.int64], tick: int, kept: int, minimum: float) -> float:
+    """Ticks short of `minimum` of instances of one source (R,) that went; `kept` stay or are not billed."""
+    ring = held.shape[0]
+    rest = 0.0
+    older = held[(tick - 1) % ring] if tick > 0 else np.int64(0)  # held for at least one tick
+    k = 1
+    while k < minimum and older > kept:
+        younger = older  # held for at least k ticks; of these some for longer
+        older = min(older, held[(tick - 1 - k) % ring]) if k < tick else np.int64(0)
+        rest += (younger - max(older, kept)) * (minimum - k)
+        k += 1
+    return rest
