@@ -67,6 +67,12 @@ def detect(file: SourceFile, format: str | None = None) -> Detected:  # noqa: A0
     chosen = next((name for name in FORMATS if name == format), guess)
     if chosen is None:
         shown = ", ".join(sorted(names)[:8])
+        nearest = max(_SIGNATURES, key=lambda name: len(_SIGNATURES[name] & lower) / len(_SIGNATURES[name]))
+        lacking = [name for name in sorted(_SIGNATURES[nearest]) if name not in lower]
+        if 2 * len(lacking) <= len(_SIGNATURES[nearest]):
+            raise InputError(
+                f"{file.name}: columns missing for {nearest}, which it looks like: {', '.join(lacking)}"
+            )
         hints = "; ".join(f"{name} has {', '.join(sorted(wanted))}" for name, wanted in _SIGNATURES.items())
         raise InputError(f"{file.name}: unknown billing format with columns {shown} …; accepted: {hints}")
     return Detected(file, chosen, container, tuple(names) if container == "csv" else ())

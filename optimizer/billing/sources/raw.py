@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -115,6 +116,7 @@ def _project(
     columns: list[str] = []
     errors: list[str] = []
     for field in fields:
+        _check_type(field, sources, file)
         candidates = [sources[n] for n in field.names if n in sources]
         value, complaints = _read(field, candidates, strip=format.startswith("aws"))
         columns.append(f"{value} AS {quote(field.name)}")
@@ -138,6 +140,22 @@ def _project(
             f" FROM (SELECT *, unnest(credits) AS c FROM {scan})"
         )
     return f"SELECT {body} FROM {scan}", credit_lines
+
+
+def _check_type(field: Field, sources: dict[str, _Source], file: str) -> None:
+    """Refuse a column of a type that no export has, by its name."""
+    source = next((sources[name] for name in field.names if name in sources), None)
+    if source is None:
+        return
+    kind = source.type
+    is_list, is_nested = kind.endswith("[]"), kind.startswith(("MAP", "STRUCT"))
+    accepted = ""
+    if field.type == "tags" and is_list and not re.match(r"STRUCT\(.*\bkey\b.*\bvalue\b.*\)\[\]$", kind):
+        accepted = "a map, a struct, a list of structs with key and value, or JSON as text"
+    elif field.type in ("decimal", "time", "date", "string") and (is_list or is_nested):
+        accepted = {"decimal": "a number", "string": "a text"}.get(field.type, "a time")
+    if accepted:
+        raise InputError(f"{file}: column {field.names[0]} is {kind[:60]}; accepted: {accepted}")
 
 
 def _sources(
@@ -204,6 +222,8 @@ def _read(field: Field, candidates: list[_Source], *, strip: bool) -> tuple[str,
         value = f"TRY_CAST({source.sql} AS {_SQL_MONEY})"
         return value, [_complaint(field, source, value, "not a number")]
     if field.type in ("time", "date"):
+        if not source.type.startswith(("TIMESTAMP", "DATE")):
+            source = _Source(f"{source.sql}::VARCHAR", "VARCHAR")
         value = _time(source, american=field.type == "date")
         return value, [] if source.type == "TIMESTAMP" else [_complaint(field, source, value, "not a time")]
     if field.type == "tags":

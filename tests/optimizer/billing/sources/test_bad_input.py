@@ -286,3 +286,37 @@ def test_lines_that_are_no_json_keep_their_text_and_say_so(
     assert last == [(len(lines),)]
     path.write_text("\n".join(lines)[:-40])
     refused(tmp_path, path, f"the file was cut off in line {len(lines)}, its last")
+
+
+def test_columns_of_a_type_that_no_export_has_are_named(tmp_path: Path) -> None:
+    whole = pq.read_table(write_cur(demo_scenario(days=2), tmp_path / "cur").files[0])
+    path = tmp_path / "odd.parquet"
+
+    def with_column(name: str, value: Any) -> Path:
+        values = pa.array([value] * whole.num_rows)
+        pq.write_table(whole.set_column(whole.column_names.index(name), name, values), path)
+        return path
+
+    for name, value, message in (
+        (
+            "resource_tags",
+            ["a"],
+            r"resource_tags is VARCHAR\[\]; accepted: a map, a struct, a list of structs with",
+        ),
+        ("line_item_unblended_cost", [1.0], r"line_item_unblended_cost is DOUBLE\[\]; accepted: a number"),
+        (
+            "line_item_line_item_type",
+            {"a": "Usage"},
+            "line_item_line_item_type is STRUCT.*; accepted: a text",
+        ),
+    ):
+        refused(tmp_path, with_column(name, value), f"column {message}")
+    report = ingest([str(with_column("line_item_usage_start_date", 17))], tmp_path / "l.duckdb")
+    assert report.rows == 0
+    assert report.rejected == {"line_item_usage_start_date: not a time: 17": whole.num_rows}
+
+
+def test_a_lacking_column_that_tells_the_format_is_named(cur_csv: CurCsv, tmp_path: Path) -> None:
+    path = cur_csv({})
+    path.write_text(path.read_text().replace("line_item_usage_start_date", "began"))
+    refused(tmp_path, path, "columns missing for aws-cur, which it looks like: line_item_usage_start_date")
