@@ -29,7 +29,10 @@ LAUNCHES, INTERRUPTIONS, FAILED_LAUNCHES, IDLE_TICKS, ON_DEMAND_TICKS, SPOT_TICK
 
 Observability = Literal["full", "occupied", "probed"]
 """What jobs know of the availability of pools: all of it; that of the pool they occupy or ask; or that and at
-each tick one pool more, the one of which they have known nothing for longest."""
+each tick one pool more, the one of which they have known nothing for longest.
+
+Who sees all pools asks none in vain: a launch that fails leaves the job idle for the tick. Who does not asks
+before it lets go of what it has: a launch that fails leaves the job where it is."""
 
 STATE = (
     "market",
@@ -339,7 +342,8 @@ class DeadlineBatch:
 
         Args:
             action: (N,) `IDLE`, `ON_DEMAND` or `FIRST_SPOT + p`. Asking for a pool that has no
-                capacity is a failed launch and leaves the job idle. Ignored for finished jobs.
+                capacity is a failed launch and leaves the job idle, or where it is if it could not have
+                known (see `Observability`). Ignored for finished jobs.
 
         Returns:
             (N,) USD billed in this tick; overwritten by the next call.
@@ -351,6 +355,7 @@ class DeadlineBatch:
             raise InputError(f"an action is out of range; accepted: 0 to {self.stack.pools + 1}")
         advance(
             float(self.stack.tick_seconds),
+            self.observability != "full",
             self.stack.capacity,
             self.stack.spot_price,
             self.stack.on_demand_price,
@@ -391,11 +396,11 @@ class DeadlineBatch:
         return self._tick_cost
 
     def granted(self, action: IntArray) -> IntArray:
-        """(N,) what each action comes to in this tick: a launch in a pool without spot comes to `IDLE`."""
+        """(N,) what each action comes to in this tick, given that a launch in a pool without spot fails."""
         wants = np.flatnonzero(action >= FIRST_SPOT)
         failed = wants[~self._available[wants, action[wants] - FIRST_SPOT]]
         granted = action.copy()
-        granted[failed] = IDLE
+        granted[failed] = IDLE if self.observability == "full" else self.placement[failed]
         return granted
 
     def _look(self) -> None:

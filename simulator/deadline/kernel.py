@@ -18,6 +18,7 @@ EPSILON_SECONDS = 1e-6
 @njit(cache=True, nogil=True)
 def advance(
     tick_seconds: float,
+    stays: bool,
     capacity: NDArray[np.int32],  # (M, P, T)
     spot_price: F8,  # (M, P, T)
     on_demand_price: F8,  # (M, T)
@@ -44,7 +45,8 @@ def advance(
     """Run one tick of every job that is not done, then begin its next tick (interruptions).
 
     Arrays without a shape are (N,). State arrays are changed in place; `tick_cost` gets the USD
-    billed in this tick. An action for a pool without capacity is a failed launch: the job is idle.
+    billed in this tick. An action for a pool without capacity is a failed launch: the job is idle, or with
+    `stays` it goes on where it is.
     """
     for i in range(action.shape[0]):
         tick_cost[i] = 0.0
@@ -55,7 +57,7 @@ def advance(
         choice = action[i]
         if choice >= 2 and capacity[m, choice - 2, t] < nodes[i]:
             counts[i, 2] += 1
-            choice = 0
+            choice = placement[i] if stays else 0
         if choice == 0:
             counts[i, 3] += 1
             pending[i] = 0.0

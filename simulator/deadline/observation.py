@@ -87,7 +87,7 @@ class PartialObservation(DeadlineObservation):
     """What is seen when the availability of a pool is known only while it is occupied, asked or probed.
 
     `spot_available` is what was known last, False for a pool never seen. A launch in a pool that has no spot
-    fails: the job is idle for that tick, and knows.
+    fails: the job stays where it is, and knows.
 
     Attributes:
         knowledge_age: (N, P) ticks since `spot_available` was true to fact; 0 = it is now, `NEVER` = never.

@@ -22,12 +22,14 @@ class Phases:
     Attributes:
         of_state: (K, 2, B) phase of each type, state and age bucket.
         step: (M, M) probability of each phase at the next tick.
+        share: (M,) long-run share of time in each phase.
         down: Number of phases without spot.
         outlook: (K, 2, B) discounted share of time with spot to come from each state.
     """
 
     of_state: IntArray
     step: FloatArray
+    share: FloatArray
     down: int
     outlook: FloatArray
 
@@ -60,10 +62,10 @@ class Phases:
             first += wanted
         member = np.zeros((len(chain), first))
         member[np.arange(len(chain)), phase] = share
-        member /= member.sum(axis=0)
-        step = member.T @ chain @ (np.arange(first)[None] == phase[:, None])
+        shares = member.sum(axis=0)
+        step = (member / shares).T @ chain @ (np.arange(first)[None] == phase[:, None])
         shape = (types, 2, buckets)
-        return cls(phase.reshape(shape), np.ascontiguousarray(step), down, ahead.reshape(shape))
+        return cls(phase.reshape(shape), np.ascontiguousarray(step), shares, down, ahead.reshape(shape))
 
 
 def chain_of(model: TickModel) -> FloatArray:

@@ -7,12 +7,13 @@ from functools import cached_property
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from policies.planner.cache import CACHE_BYTES, TableCache
-from policies.planner.several.belief import fold_pools, phase_odds
+from policies.planner.several.belief import fold_pools
+from policies.planner.several.costs import write_seen_costs, write_unseen_costs
 from policies.planner.several.phases import Phases
 from policies.planner.several.tables import SeveralTables
+from policies.planner.several.unseen import solve_several
 from policies.planner.tables import TickModel
 from policies.protocol import Memory
 from policies.shield import legal_actions
@@ -31,7 +32,9 @@ HIGHEST_RATIO = 1.5
 """Above on-demand price the ratio no longer matters to the cost-to-go: spot is not worth it."""
 PHASES = {2: (3, 3), 3: (2, 2), 4: (1, 2), 5: (1, 1)}
 """Phases without and with spot of each pool, by the number of pools: tables of 10 to 30 MB for three days."""
-MOST_POOLS = max(PHASES)
+BELIEFS = {2: 6, 3: 5, 4: 3}
+"""Beliefs on the grid of `unseen.py`, by the number of pools."""
+MOST_POOLS, MOST_UNSEEN = max(PHASES), max(BELIEFS)
 """Of more pools than this, each tick weighs the most promising ones and the one that is held."""
 
 
@@ -42,6 +45,7 @@ class Settings:
     tick_seconds: float
     overhead_seconds: float
     ratios: tuple[float, ...]
+    unseen: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,7 @@ class SeveralPools:
 
     model: SemiMarkovModel
     cache_bytes: int = CACHE_BYTES
-    _models: dict[tuple[float, int], tuple[TickModel, Phases]] = field(default_factory=dict, repr=False)
+    _models: dict[tuple[float, int, bool], tuple[TickModel, Phases]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _cache(self) -> TableCache[Settings, SeveralTables]:
@@ -113,14 +117,16 @@ class SeveralPools:
         placement = np.ascontiguousarray(observation.placement, np.int64)
         belief = np.asarray(memory["belief"], np.float64)
         ratio = np.ascontiguousarray(observation.spot_price / observation.on_demand_price[:, None])
-        if observation.pools <= MOST_POOLS:
-            return self._costs(observation, placement, belief, ratio)
-        _, phases = self.models(observation.tick_seconds, MOST_POOLS)
-        pool = np.empty((observation.jobs, MOST_POOLS), np.int64)
+        unseen = isinstance(observation, PartialObservation) and observation.probes == 0
+        most = MOST_UNSEEN if unseen else MOST_POOLS
+        if observation.pools <= most:
+            return self._costs(observation, placement, belief, ratio, unseen)
+        _, phases = self.models(observation.tick_seconds, most, unseen)
+        pool = np.empty((observation.jobs, most), np.int64)
         place = np.empty(observation.jobs, np.int64)
         _shortlist(placement, belief, ratio, phases.outlook, pool, place)
         rows = np.arange(observation.jobs)[:, None]
-        few = self._costs(observation, place, belief[rows, pool], ratio[rows, pool])
+        few = self._costs(observation, place, belief[rows, pool], ratio[rows, pool], unseen)
         costs = np.full((observation.jobs, observation.pools + 2), np.inf)
         costs[:, :FIRST_SPOT] = few[:, :FIRST_SPOT]
         costs[rows, pool + FIRST_SPOT] = few[:, FIRST_SPOT:]
@@ -132,8 +138,9 @@ class SeveralPools:
         placement: IntArray,
         belief: FloatArray,
         ratio: FloatArray,
+        unseen: bool,
     ) -> FloatArray:
-        model, phases = self.models(observation.tick_seconds, ratio.shape[1])
+        model, phases = self.models(observation.tick_seconds, ratio.shape[1], unseen)
         rounded = np.minimum(np.maximum(np.rint(ratio / RATIO_STEP), 1.0) * RATIO_STEP, HIGHEST_RATIO)
         work_left = np.ascontiguousarray(observation.work_left, np.float64)
         time_left = np.ascontiguousarray(observation.time_left, np.float64)
@@ -141,12 +148,13 @@ class SeveralPools:
         for rows, key in _groups(observation.restart_overhead, rounded):
             overhead, ratios = key[0], key[1:]
             tables = self._tables(
-                Settings(observation.tick_seconds, overhead, ratios),
+                Settings(observation.tick_seconds, overhead, ratios, unseen),
                 phases,
                 float(time_left[rows].max()),
                 float((time_left[rows] - work_left[rows]).max()),
             )
-            _expected_costs(
+            write_costs = write_unseen_costs if unseen else write_seen_costs
+            write_costs(
                 rows,
                 observation.tick_seconds / 60.0,
                 overhead / 60.0,
@@ -169,18 +177,20 @@ class SeveralPools:
             )
         return costs
 
-    def models(self, tick_seconds: float, pools: int) -> tuple[TickModel, Phases]:
+    def models(self, tick_seconds: float, pools: int, unseen: bool = False) -> tuple[TickModel, Phases]:
         """The model in ticks of another length, and its phases for that many pools."""
-        key = (tick_seconds, pools)
+        key = (tick_seconds, pools, unseen)
         if key not in self._models:
             model = TickModel.of(self.model, tick_seconds)
-            self._models[key] = (model, Phases.of(model, tick_seconds, *PHASES[pools]))
+            phases = Phases.of(model, tick_seconds, *((1, 2) if unseen else PHASES[pools]))
+            self._models[key] = (model, phases)
         return self._models[key]
 
     def _tables(self, settings: Settings, phases: Phases, time_left: float, slack: float) -> SeveralTables:
         def solve(ticks: int, slack_minutes: float) -> SeveralTables:
-            return SeveralTables.solve(
+            return solve_several(
                 phases,
+                BELIEFS[len(settings.ratios)] if settings.unseen else 0,
                 tick_minutes=settings.tick_seconds / 60.0,
                 overhead_minutes=settings.overhead_seconds / 60.0,
                 ratios=settings.ratios,
@@ -232,108 +242,3 @@ def _shortlist(
             pool[i, q] = chosen[q]
             if placement[i] == chosen[q] + 2:
                 place[i] = q + 2
-
-
-@njit(cache=True, nogil=True)
-def _joint(odds: FloatArray, joint: FloatArray) -> None:
-    """Write the probability of each joint phase into `joint` (J,) from `odds` (P, M)."""
-    pools, phases = odds.shape
-    joint[0] = 1.0
-    filled = 1
-    for p in range(pools):
-        for m in range(phases - 1, -1, -1):
-            for j in range(filled):
-                joint[m * filled + j] = joint[j] * odds[p, m]
-        filled *= phases
-
-
-@njit(cache=True, nogil=True)
-def _after(
-    slack: float,
-    left: float,
-    place: int,
-    joint: FloatArray,
-    grid: FloatArray,
-    levels: IntArray,
-    value: NDArray[np.float32],
-) -> float:
-    """Expected cost-to-go with `left` ticks left, interpolated."""
-    level = min(max(np.searchsorted(levels, left, side="right") - 1, 0), levels.shape[0] - 2)
-    later = min(max((left - levels[level]) / (levels[level + 1] - levels[level]), 0.0), 1.0)
-    slack = min(max(slack, 0.0), grid[-1])
-    at = min(max(np.searchsorted(grid, slack, side="right") - 1, 0), grid.shape[0] - 2)
-    upper = (slack - grid[at]) / (grid[at + 1] - grid[at])
-    total = 0.0
-    for dt in range(2):
-        in_time = later if dt == 1 else 1.0 - later
-        for ds in range(2):
-            share = in_time * (upper if ds == 1 else 1.0 - upper)
-            if share == 0.0:
-                continue
-            row = value[level + dt, at + ds, place]
-            part = 0.0
-            for j in range(joint.shape[0]):
-                part += joint[j] * row[j]
-            total += share * part
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _expected_costs(
-    rows: IntArray,
-    tick: float,
-    overhead: float,
-    ratio: FloatArray,  # (N, P)
-    work_left: FloatArray,
-    time_left: FloatArray,
-    pending: FloatArray,
-    placement: IntArray,
-    belief: FloatArray,  # (N, P, K, 2, B)
-    hazard: FloatArray,
-    advance: FloatArray,
-    prior: FloatArray,
-    drift: float,
-    of_state: IntArray,
-    phases: int,
-    grid: FloatArray,
-    levels: IntArray,
-    value: NDArray[np.float32],
-    costs: FloatArray,  # (N, P + 2)
-) -> None:
-    pools = ratio.shape[1]
-    spare = np.empty((2, *hazard.shape))
-    odds = np.empty((pools, 2, phases))
-    each = np.empty((pools, phases))
-    joint = np.empty(value.shape[3])
-    asked = np.empty(value.shape[3])
-    for i in rows:
-        slack = (time_left[i] - work_left[i]) / 60.0
-        left = max(time_left[i] / 60.0 / tick - 1.0, 0.0)
-        for p in range(pools):
-            phase_odds(belief[i, p], hazard, advance, prior, drift, of_state, spare, odds[p])
-            each[p] = odds[p, 0] + odds[p, 1]
-        _joint(each, joint)
-        idle = _after(slack - tick, left, 0, joint, grid, levels, value)
-        costs[i, 0] = idle
-        held = placement[i]
-        rest = slack - (pending[i] / 60.0 if held == 1 else overhead)
-        costs[i, 1] = 1.0 + _after(rest, left, 1, joint, grid, levels, value)
-        for p in range(pools):
-            rest = slack - (pending[i] / 60.0 if held == p + 2 else overhead)
-            there = odds[p, 1].sum()
-            if there > 1.0 - 1e-9:
-                costs[i, p + 2] = ratio[i, p] + _after(rest, left, p + 2, joint, grid, levels, value)
-                continue
-            costs[i, p + 2] = 0.0
-            for state in range(2):
-                share = there if state == 1 else 1.0 - there
-                if share <= 0.0:
-                    continue
-                each[p] = odds[p, state] / share
-                _joint(each, asked)
-                if state == 1:
-                    cost = ratio[i, p] + _after(rest, left, p + 2, asked, grid, levels, value)
-                else:  # the launch fails
-                    cost = _after(slack - tick, left, 0, asked, grid, levels, value)
-                costs[i, p + 2] += share * cost
-            each[p] = odds[p, 0] + odds[p, 1]

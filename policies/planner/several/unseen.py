@@ -1,0 +1,260 @@
+"""Dynamic programme over several pools of which only the occupied one is seen: a launch is a question.
+
+What is believed of a pool that the job does not hold is one number, the probability that it has spot now, on
+a grid of C beliefs. A tick that goes by moves it towards the long run, a launch that fails sets it to 0 and
+leaves the job where it is. Costs are in on-demand ticks, as in `policies.planner.tables`.
+"""
+
+# ruff: noqa: C901 -- compiled: one argument per array, one loop nest per recursion
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from policies.planner.grid import slack_grid, time_levels
+from policies.planner.several.phases import Phases
+from policies.planner.several.tables import SeveralTables
+from policies.planner.tables import below
+from simulator.deadline.observation import FloatArray, IntArray
+
+IDLE_PREMIUM = 0.1
+"""On-demand ticks that an idle tick counts as: storms that the model does not know will need the slack."""
+
+
+def solve_several(
+    phases: Phases,
+    beliefs: int,
+    *,
+    tick_minutes: float,
+    overhead_minutes: float,
+    ratios: tuple[float, ...],
+    horizon_ticks: int,
+    most_slack_minutes: float,
+) -> SeveralTables:
+    """Solve backwards from the deadline under the shield's rule; pools are taken to be independent.
+
+    Args:
+        phases: Phases of every pool, one of them without spot and at most C with it.
+        beliefs: Number of beliefs C on the grid from 0 to 1.
+        tick_minutes: Length of a tick.
+        overhead_minutes: Restart overhead.
+        ratios: Spot price / on-demand price of each pool.
+        horizon_ticks: Most ticks left.
+        most_slack_minutes: Most slack.
+
+    Returns:
+        Tables whose joint phase counts beliefs, C for each pool; in placement p the digit of pool p is its
+        phase with spot instead, 0 the first.
+    """
+    if beliefs == 0:
+        return SeveralTables.solve(
+            phases,
+            tick_minutes=tick_minutes,
+            overhead_minutes=overhead_minutes,
+            ratios=ratios,
+            horizon_ticks=horizon_ticks,
+            most_slack_minutes=most_slack_minutes,
+        )
+    grid = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes)
+    levels = time_levels(horizon_ticks)
+    slot = np.full(int(levels[-1]) + 1, -1, np.int64)
+    slot[levels] = np.arange(len(levels))
+    pools = len(ratios)
+    value = np.zeros((len(levels), len(grid), pools + 2, beliefs**pools), np.float32)
+    below_idle, weight_idle = below(grid, tick_minutes)
+    below_launch, weight_launch = below(grid, overhead_minutes)
+    up = phases.share[1:] / phases.share[1:].sum()
+    stays = float((up @ phases.step[1:, 1:]).sum())
+    belief = np.linspace(0.0, 1.0, beliefs)
+    aged = belief * stays + (1.0 - belief) * (1.0 - phases.step[0, 0])
+    lower = np.minimum((aged * (beliefs - 1)).astype(np.int64), beliefs - 2)
+    _solve(
+        phases.step,
+        up,
+        belief,
+        lower,
+        aged * (beliefs - 1) - lower,
+        tick_minutes,
+        overhead_minutes,
+        np.array(ratios),
+        grid,
+        slot,
+        below_idle,
+        weight_idle,
+        below_launch,
+        weight_launch,
+        value,
+    )
+    return SeveralTables(grid, levels, value)
+
+
+@njit(cache=True, nogil=True)
+def _age(
+    value: FloatArray,  # (J,)
+    size: int,
+    lower: IntArray,
+    upper: FloatArray,
+    but: int,
+    nor: int,
+    out: FloatArray,  # (J,)
+    spare: FloatArray,  # (J,)
+) -> None:
+    """Expected `value` after a tick goes by for the belief about each pool except two, into `out`."""
+    joint = value.shape[0]
+    source = value
+    stride = 1
+    into_out = True
+    p = 0
+    while stride < joint:
+        if p != but and p != nor:
+            target = out if into_out else spare
+            for high in range(0, joint, stride * size):
+                for low in range(stride):
+                    base = high + low
+                    for c in range(size):
+                        at = base + lower[c] * stride
+                        later = (1.0 - upper[c]) * source[at] + upper[c] * source[at + stride]
+                        target[base + c * stride] = later
+            source = target
+            into_out = not into_out
+        stride *= size
+        p += 1
+    if into_out:  # the last one went into the scratch array, or there was none
+        out[:] = source
+
+
+@njit(cache=True, nogil=True)
+def _solve(
+    step: FloatArray,  # (1 + U, 1 + U)
+    fresh: FloatArray,  # (U,) phases of a pool that was just found to have spot
+    belief: FloatArray,  # (C,)
+    lower: IntArray,
+    upper: FloatArray,
+    tick: float,
+    overhead: float,
+    ratio: FloatArray,
+    grid: FloatArray,
+    slot: IntArray,
+    below_idle: IntArray,
+    weight_idle: FloatArray,
+    below_launch: IntArray,
+    weight_launch: FloatArray,
+    out: NDArray[np.float32],  # (L, S, P + 2, J)
+) -> None:
+    pools, phases, beliefs = ratio.shape[0], step.shape[0] - 1, belief.shape[0]
+    size, places, joint = out.shape[1], out.shape[2], out.shape[3]
+    top = beliefs - 1
+    value = np.zeros((size, places, joint))
+    # Expected value a tick later: of waiting idle or on on-demand; of running in pool p, whose digit is the
+    # phase, `top` for just found; of staying in a placement (idle, on-demand, p) after pool q had no spot.
+    waited = np.zeros((size, 2, joint))
+    found = np.zeros((size, pools, joint))
+    stayed = np.zeros((size, places, pools, joint))
+    stay = np.zeros(joint)
+    lost = np.zeros(joint)
+    spare = np.zeros(joint)
+    digit = np.zeros((pools, joint), np.int64)
+    stride = np.ones(pools, np.int64)
+    for p in range(1, pools):
+        stride[p] = stride[p - 1] * beliefs
+    for p in range(pools):
+        for j in range(joint):
+            digit[p, j] = j // stride[p] % beliefs
+    start = np.zeros(phases + 1)  # where a pool that was just found is a tick later
+    for h in range(phases):
+        start += fresh[h] * step[1 + h]
+    for left in range(slot.shape[0]):
+        for i in range(size):
+            if left * tick - grid[i] <= 1e-9:
+                value[i] = 0.0
+                continue
+            idle_at, idle_weight = below_idle[i], weight_idle[i]
+            at, weight = below_launch[i], weight_launch[i]
+            may_hold = grid[i] >= overhead + tick - 1e-9
+            may_launch = grid[i] >= 2.0 * overhead + tick - 1e-9
+            for place in range(places):
+                for j in range(joint):
+                    known = j  # what is believed by whoever lets go of the placement
+                    if place >= 2:
+                        if digit[place - 2, j] >= phases:
+                            continue
+                        known = j + (top - digit[place - 2, j]) * stride[place - 2]
+                    least = 1.0 + (1.0 - weight) * waited[at, 1, known] + weight * waited[at + 1, 1, known]
+                    if place == 1:
+                        least = min(least, 1.0 + waited[i, 1, j])
+                    if may_hold:
+                        idle = IDLE_PREMIUM + (1.0 - idle_weight) * waited[idle_at, 0, known]
+                        idle += idle_weight * waited[idle_at + 1, 0, known]
+                        least = min(least, idle)
+                        if place >= 2:
+                            least = min(least, ratio[place - 2] + found[i, place - 2, j])
+                    if may_launch:
+                        for q in range(pools):
+                            if place == q + 2:
+                                continue
+                            there = belief[digit[q, j]]
+                            just = known + (top - digit[q, j]) * stride[q]
+                            cost = ratio[q] + (1.0 - weight) * found[at, q, just]
+                            cost += weight * found[at + 1, q, just]
+                            if there < 1.0:
+                                if place == 0:
+                                    none = IDLE_PREMIUM + (1.0 - idle_weight) * stayed[idle_at, 0, q, j]
+                                    none += idle_weight * stayed[idle_at + 1, 0, q, j]
+                                elif place == 1:
+                                    none = 1.0 + stayed[i, 1, q, j]
+                                else:
+                                    none = ratio[place - 2] + stayed[i, place, q, j]
+                                cost = there * cost + (1.0 - there) * none
+                            least = min(least, cost)
+                    value[i, place, j] = least
+        for i in range(size):
+            for place in range(2):
+                _age(value[i, place], beliefs, lower, upper, -1, -1, waited[i, place], spare)
+            for place in range(places):
+                for q in range(pools):
+                    if place == q + 2:
+                        continue
+                    _age(value[i, place], beliefs, lower, upper, place - 2, q, stay, spare)
+                    if place >= 2:
+                        _age(value[i, 0], beliefs, lower, upper, place - 2, q, lost, spare)
+                    for j in range(joint):
+                        if digit[q, j] > 0 or (place >= 2 and digit[place - 2, j] >= phases):
+                            continue
+                        total = 0.0
+                        for k in range(2):  # the grid's neighbours of what is believed of q a tick later
+                            share = upper[0] if k == 1 else 1.0 - upper[0]
+                            there = j + (lower[0] + k) * stride[q]
+                            if place < 2:
+                                total += share * stay[there]
+                                continue
+                            h = digit[place - 2, j]
+                            first = there - h * stride[place - 2]
+                            total += share * step[1 + h, 0] * lost[first]
+                            for then in range(phases):
+                                total += (
+                                    share * step[1 + h, 1 + then] * stay[first + then * stride[place - 2]]
+                                )
+                        for c in range(beliefs):
+                            stayed[i, place, q, j + c * stride[q]] = total
+            for p in range(pools):
+                _age(value[i, 2 + p], beliefs, lower, upper, p, -1, stay, spare)
+                _age(value[i, 0], beliefs, lower, upper, p, -1, lost, spare)
+                for j in range(joint):
+                    if digit[p, j] > 0:
+                        continue
+                    just = start[0] * lost[j]
+                    for then in range(phases):
+                        just += start[1 + then] * stay[j + then * stride[p]]
+                    found[i, p, j + top * stride[p]] = just
+                    for h in range(phases):
+                        total = step[1 + h, 0] * lost[j]
+                        for then in range(phases):
+                            total += step[1 + h, 1 + then] * stay[j + then * stride[p]]
+                        found[i, p, j + h * stride[p]] = total
+        if slot[left] >= 0:
+            for i in range(size):
+                for place in range(places):
+                    for j in range(joint):
+                        out[slot[left], i, place, j] = value[i, place, j]
