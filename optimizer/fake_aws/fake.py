@@ -97,6 +97,7 @@ class FakeAws:
         anchor: datetime | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        limits: RateLimits | None = None,
         log_limit: int | None = None,
     ) -> None:
         """Listen at `port` of a loopback address.
@@ -108,6 +109,7 @@ class FakeAws:
             anchor: When tick 0 of the market begins; by default the market's own start.
             host: A loopback address.
             port: TCP port; 0 takes a free one.
+            limits: Request buckets of your own; by default those of AWS if the options ask for them.
             log_limit: Most calls and events that are kept; None keeps all.
 
         Raises:
@@ -120,7 +122,7 @@ class FakeAws:
         self.before_call: list[Callable[[Call], None]] = []
         self.after_call: list[Callable[[Call], None]] = []
         self._options = options or Options()
-        self._limits = RateLimits() if self._options.rate_limits else None
+        self._limits = limits or (RateLimits() if self._options.rate_limits else None)
         self._cloud = Cloud(market, self._options, anchor, milliseconds(self.clock.now()), log_limit)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -239,6 +241,18 @@ class FakeAws:
                 )
             self._changed.notify_all()
 
+    def limit_on_demand(self, pool: str, instances: int | None) -> None:
+        """Let a pool hold no more than so many on-demand instances, those it has included; None lifts it.
+
+        Raises:
+            InputError: There is no such pool.
+        """
+        with self._lock:
+            names = [place.name for place in self._cloud.pools.pools]
+            if pool not in names:
+                raise InputError(f"pool {pool}; accepted: {', '.join(names[:10])}")
+            self._cloud.on_demand_limits[names.index(pool)] = instances
+
     def interrupt(self, *instance_ids: str) -> None:
         """Warn of, and after `notice_seconds` take, spot instances although there is capacity.
 
@@ -269,14 +283,17 @@ class FakeAws:
             if action is None:
                 raise AwsError("NotImplemented", f"The fake does not implement {raw.action}", 501)
             call = self._begin(number, raw, action, read_parameters(raw, model, spoken))
-            reply = self._carry_out(call, action, request_id)
-            if reply is None:
-                return None
-            return render_reply(reply, model, spoken, request_id)
+            fault = self._carry_out(call, action, request_id)
         except AwsError as error:
-            if call is not None and not call.outcome:
+            if call is not None:
                 self._finish(call, error.code)
             return render_error(error, spoken, request_id)
+        self._finish(call, "" if call.acted else "Unreachable")
+        if fault and fault.kind == "slow_reply":
+            time.sleep(fault.delay)
+        if call.reply is None or (fault and fault.kind == "lost_reply"):
+            return None
+        return render_reply(call.reply, model, spoken, request_id)
 
     def _begin(self, number: int, raw: RawCall, action: Action, parameters: dict[str, Any]) -> Call:
         region = raw.region or next(iter(self._cloud.regions))
@@ -294,35 +311,32 @@ class FakeAws:
             hook(call)
         return call
 
-    def _carry_out(self, call: Call, action: Action, request_id: str) -> dict[str, Any] | None:
+    def _carry_out(self, call: Call, action: Action, request_id: str) -> Fault | None:
+        """Carry out a call, unless a fault forbids; the fault that struck it."""
         with self._changed:
             now = self._settle()
             call.at = moment(now)
             fault = self.faults.strike(call.service, call.region, call.action, now)
             call.fault = fault.kind if fault else ""
             if fault and fault.kind == "unreachable":
-                self._finish(call, "Unreachable")
-                return None
+                return fault
             if fault and fault.kind == "throttle":
                 raise throttled(call.service)
             if fault and fault.kind == "error":
                 raise AwsError(fault.code, fault.message, fault.status)
             if self._limits is not None:
                 self._limits.check_call(call.service, call.region, call.action, call.mutating, now)
-            reply = action.handler(self._request(call, request_id))
-            call.acted, call.reply = True, reply
-            self._finish(call, "")
+            call.reply = action.handler(self._request(call, request_id))
+            call.acted = True
+            if call.mutating:
+                self.log.calls.append(call)  # in the order of the acts
             self._changed.notify_all()
-        if fault and fault.kind == "lost_reply":
-            return None
-        if fault and fault.kind == "slow_reply":
-            time.sleep(fault.delay)
-        return reply
+        return fault
 
     def _finish(self, call: Call, outcome: str) -> None:
         call.outcome = outcome
         with self._lock:
-            self.log.add(call)
+            self.log.count(call)
         for hook in self.after_call:
             hook(call)
 

@@ -45,7 +45,7 @@ class CallLog:
     """Mutating calls in the order in which they were carried out, and counts of all calls.
 
     Attributes:
-        calls: Mutating calls, failed ones included.
+        calls: Mutating calls; those that acted in the order of their acts, failed ones among them.
         counts: All calls by action.
         errors: Failed calls by error code.
     """
@@ -55,12 +55,12 @@ class CallLog:
         self.counts: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
 
-    def add(self, call: Call) -> None:
-        """Record a call when its outcome is known."""
+    def count(self, call: Call) -> None:
+        """Record a call whose outcome is known; one that acted is among `calls` already."""
         self.counts[call.action] += 1
         if call.outcome:
             self.errors[call.outcome] += 1
-        if call.mutating:
+        if call.mutating and not call.acted:
             self.calls.append(call)
 
     def of(self, *actions: str, acted: bool | None = None) -> list[Call]:

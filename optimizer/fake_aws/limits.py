@@ -34,8 +34,8 @@ class TokenBucket:
 
 
 READ, WRITE = (100.0, 20.0), (50.0, 5.0)
-LAUNCH_RESOURCES = (1000.0, 2.0)
-"""Instances that RunInstances can launch, beside its rate of calls: a bucket and its refill per second."""
+RESOURCES = {"RunInstances": (1000.0, 2.0), "TerminateInstances": (1000.0, 20.0)}
+"""Instances that a call may be about, beside its rate: a bucket and its refill per second."""
 
 
 @dataclass
@@ -62,13 +62,13 @@ class RateLimits:
             if not self._take(region, f"{service}:{action}", size, 1, now):
                 raise throttled(service)
 
-    def check_launch(self, region: str, instances: int, now: int) -> None:
-        """Take one resource token per instance of a RunInstances call.
+    def check_resources(self, region: str, action: str, instances: int, now: int) -> None:
+        """Take one resource token per instance of a call.
 
         Raises:
             AwsError: There are not enough left.
         """
-        if not self._take(region, "RunInstances resources", LAUNCH_RESOURCES, instances, now):
+        if not self._take(region, f"{action} resources", RESOURCES[action], instances, now):
             raise throttled("ec2")
 
     def _take(self, region: str, name: str, size: tuple[float, float], tokens: float, now: int) -> bool:

@@ -59,6 +59,7 @@ def create_fleet(request: Request) -> Reply:
                 fleet.terminate(instance)
             fleet.launched = []
         request.region.fleets[fleet.id] = fleet
+        fleet.forget_when_over()
         reply: Reply = {"FleetId": fleet.id}
         if kind == "instant":
             reply |= {"Errors": _errors(fleet), "Instances": _launched(fleet)}

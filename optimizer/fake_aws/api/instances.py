@@ -39,10 +39,10 @@ def run_instances(request: Request) -> Reply:
             pool = max(pools, key=lambda pool: (cloud.free(pool), -pool))
         else:
             pool = min(pools, key=lambda pool: (cloud.pools.price(pool, lifecycle, cloud.tick), pool))
-        count = min(most, cloud.free(pool)) if lifecycle == "spot" else most
+        count = min(most, cloud.room(pool, lifecycle))
         cloud.check_launch(pool, lifecycle, max_price, max(count, least))
         if request.limits is not None:
-            request.limits.check_launch(request.region.name, count, cloud.now)
+            request.limits.check_resources(request.region.name, request.action, count, cloud.now)
         reservation = cloud.identifier("r")
         details = {
             "ImageId": parameters["ImageId"],
@@ -247,6 +247,8 @@ def terminate_instances(request: Request) -> Reply:
     now = request.cloud.now
     instances = find_instances(request, request.parameters["InstanceIds"], now)
     request.stop_dry_run()
+    if request.limits is not None:
+        request.limits.check_resources(request.region.name, request.action, len(instances), now)
     changes = []
     for instance in instances:
         before = instance.state(now)

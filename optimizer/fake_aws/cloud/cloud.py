@@ -21,7 +21,7 @@ from optimizer.fake_aws.cloud.schedule import RECOMMEND, TICK, WARN, Schedule
 from optimizer.fake_aws.errors import AwsError
 from optimizer.fake_aws.options import Options
 from simulator.errors import InputError
-from simulator.market import Market
+from simulator.market import UNLIMITED_CAPACITY, Market
 
 SPOT_TAKEN = (
     "Server.SpotInstanceTermination",
@@ -112,6 +112,9 @@ class Cloud:
         owners: Groups and fleets by `Instance.owner`.
         events: Every event published, in order.
         rng: Source of everything random.
+        holdings: Spot instances held by pool.
+        on_demand: On-demand instances held by pool.
+        on_demand_limits: How many of them a pool can hold; no entry, or None, means any number.
     """
 
     def __init__(
@@ -125,6 +128,8 @@ class Cloud:
         self.owners: dict[str, Owner] = {}
         self.events: deque[Event] = deque(maxlen=log_limit)
         self.holdings = Holdings(len(self.pools.pools))
+        self.on_demand = Holdings(len(self.pools.pools))
+        self.on_demand_limits: dict[int, int | None] = {}
         self._numbers = count(1)
         self._forgotten: dict[str, int] = {}
         self._false_recommendations_owed = 0.0
@@ -172,28 +177,38 @@ class Cloud:
         """Spot instances that could be launched in a pool now."""
         return self.pools.capacity(pool, self.tick) - self.holdings.count(pool)
 
+    def room(self, pool: int, lifecycle: str) -> int:
+        """Instances of a lifecycle that could be launched in a pool now."""
+        if lifecycle == "spot":
+            return self.free(pool)
+        limit = self.on_demand_limits.get(pool)
+        return UNLIMITED_CAPACITY if limit is None else limit - self.on_demand.count(pool)
+
     def check_launch(self, pool: int, lifecycle: str, max_price: float | None, instances: int = 1) -> None:
         """Refuse a launch that the pool cannot take.
 
         Raises:
             AwsError: `InsufficientInstanceCapacity` or `SpotMaxPriceTooLow`.
         """
-        if lifecycle != "spot":
-            return
         place = self.pools.pools[pool]
-        price = self.pools.price(pool, "spot", self.tick)
-        if max_price is not None and max_price < price:
-            raise AwsError(
-                "SpotMaxPriceTooLow",
-                f"Your Spot request price of {max_price} is lower than the minimum required Spot request "
-                f"fulfillment price of {price}.",
+        if lifecycle == "spot":
+            price = self.pools.price(pool, "spot", self.tick)
+            if max_price is not None and max_price < price:
+                raise AwsError(
+                    "SpotMaxPriceTooLow",
+                    f"Your Spot request price of {max_price} is lower than the minimum required Spot request "
+                    f"fulfillment price of {price}.",
+                )
+        if self.room(pool, lifecycle) < instances:
+            why = (
+                "There is no Spot capacity available that matches your request."
+                if lifecycle == "spot"
+                else ""
             )
-        if self.free(pool) < instances:
             raise AwsError(
                 "InsufficientInstanceCapacity",
                 f"We currently do not have sufficient {place.instance_type} capacity in the Availability "
-                f"Zone you requested ({place.zone}). There is no Spot capacity available that matches your "
-                "request.",
+                f"Zone you requested ({place.zone}). {why}".strip(),
                 500,
             )
 
@@ -241,7 +256,9 @@ class Cloud:
         self.regions[place.region].instances[instance.id] = instance
         self._announce_state(instance, 0, "pending")
         self._announce_state(instance, instance.boot_ms, "running")
-        if lifecycle == "spot":
+        if lifecycle != "spot":
+            self.on_demand.add(instance)
+        else:
             self.holdings.add(instance)
             for tick in range(self.tick + 1, self.pools.tick_at(self.now + self._warn_ms) + 1):
                 self._warn_pool(pool, tick)
@@ -252,7 +269,7 @@ class Cloud:
         if not instance.held:
             return
         instance.ended_ms, instance.reason = self.now, reason
-        self.holdings.remove(instance)
+        (self.holdings if instance.lifecycle == "spot" else self.on_demand).remove(instance)
         self._announce_state(instance, 0, "shutting-down")
         self._announce_state(instance, instance.shutdown_ms, "terminated")
         self.schedule.at(

@@ -11,7 +11,7 @@ from optimizer.fake_aws.clock import moment
 from optimizer.fake_aws.cloud.allocation import Filled, Offer, fill
 from optimizer.fake_aws.cloud.cloud import Cloud
 from optimizer.fake_aws.cloud.instances import Instance
-from optimizer.fake_aws.cloud.schedule import HEAL
+from optimizer.fake_aws.cloud.schedule import HEAL, TICK
 from optimizer.fake_aws.errors import AwsError
 
 MOST_RECORDS = 1000
@@ -143,12 +143,24 @@ class Fleet:
         self.cloud.end(instance, FLEET_ENDED, by_owner=True)
         self.history.append((moment(self.cloud.now), "instance-change", "terminated", instance.id))
 
+    def forget_when_over(self) -> None:
+        """Drop a fleet that will never have instances again, some time after its last one went."""
+        if self.members or (self.kind == "maintain" and self.state == "active"):
+            return
+        due = self.cloud.now + int(self.cloud.options.forget_seconds * 1000)
+        self.cloud.schedule.at(due, TICK, self._forget)
+
+    def _forget(self) -> None:
+        self.cloud.regions[self.region].fleets.pop(self.id, None)
+        self.cloud.owners.pop(f"fleet:{self.id}", None)
+
     def delete(self, *, terminate: bool) -> None:
         """Stop maintaining; end its instances, or let them go on."""
         self.state = "deleted_terminating" if terminate else "deleted_running"
         for instance in list(self.members.values()):
             if terminate:
                 self.terminate(instance)
+        self.forget_when_over()
 
     def lost(self, instance: Instance) -> None:
         """An instance was taken or terminated by somebody else."""
@@ -156,6 +168,7 @@ class Fleet:
         self.history.append((moment(self.cloud.now), "instance-change", "terminated", instance.id))
         if self.kind == "maintain":
             self._heal_later()
+        self.forget_when_over()
 
     def endangered(self, instance: Instance) -> None:
         """Start a replacement if the fleet was made with `launch` as its replacement strategy."""

@@ -90,13 +90,13 @@ class Instance:
 
 
 class Holdings:
-    """Which spot instances each pool holds, oldest first."""
+    """Which instances of one lifecycle each pool holds, oldest first."""
 
     def __init__(self, pools: int) -> None:
         self._held: list[dict[str, Instance]] = [{} for _ in range(pools)]
 
     def add(self, instance: Instance) -> None:
-        """A spot instance was launched."""
+        """An instance was launched."""
         self._held[instance.pool][instance.id] = instance
 
     def remove(self, instance: Instance) -> None:
@@ -104,7 +104,7 @@ class Holdings:
         self._held[instance.pool].pop(instance.id, None)
 
     def of(self, pool: int) -> list[Instance]:
-        """Spot instances of a pool, oldest first."""
+        """Instances of a pool, oldest first."""
         return list(self._held[pool].values())
 
     def count(self, pool: int) -> int:

@@ -1,13 +1,14 @@
 """Faults, rate limits and the record of calls, seen by the real boto3 client."""
 
+import threading
 import time
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from optimizer.fake_aws import Call, FakeAws, Fault
+from optimizer.fake_aws import Call, FakeAws, Fault, RateLimits
 from simulator.errors import InputError
-from tests.optimizer.fake_aws.scene import MakeFake, code_of, run, states
+from tests.optimizer.fake_aws.scene import MakeFake, code_of, run, small_market, states
 
 
 def test_a_lost_reply_comes_after_the_act_and_the_token_finds_it_again(fake: FakeAws) -> None:
@@ -149,6 +150,44 @@ def test_launches_also_draw_on_a_bucket_of_instances(make_fake: MakeFake) -> Non
     assert code_of(caught) == "RequestLimitExceeded"
     fake.advance(5)
     assert len(run(fake, 20, spot=False)) == 20
+
+
+def test_terminations_draw_on_a_bucket_of_instances_too(make_fake: MakeFake) -> None:
+    fake = make_fake(rate_limits=True)
+    launched = run(fake, 600, spot=False)
+    fake.advance(1000)
+    launched += run(fake, 600, spot=False)
+    with pytest.raises(ClientError) as caught:
+        fake.client("ec2").terminate_instances(InstanceIds=launched)
+    assert code_of(caught) == "RequestLimitExceeded"
+    assert set(states(fake).values()) == {"running"}
+    fake.client("ec2").terminate_instances(InstanceIds=launched[:1000])
+
+
+def test_buckets_can_be_of_your_own() -> None:
+    limits = RateLimits({"DescribeInstances": (1.0, 1.0)})
+    with FakeAws(small_market(), limits=limits) as fake:
+        states(fake)
+        with pytest.raises(ClientError) as caught:
+            states(fake)
+        assert code_of(caught) == "RequestLimitExceeded"
+        fake.advance(1)
+        states(fake)
+
+
+def test_a_hook_may_let_others_call_while_it_waits(fake: FakeAws) -> None:
+    found: list[dict[str, str]] = []
+
+    def look_from_elsewhere(call: Call) -> None:
+        if call.action == "RunInstances":
+            other = threading.Thread(target=lambda: found.append(states(fake)))
+            other.start()
+            other.join(10)
+
+    fake.before_call.append(look_from_elsewhere)
+    fake.after_call.append(look_from_elsewhere)
+    run(fake)
+    assert [len(seen) for seen in found] == [0, 1]
 
 
 def test_a_clock_that_jumps_back_does_not_undo_anything(fake: FakeAws) -> None:

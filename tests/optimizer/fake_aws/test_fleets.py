@@ -210,6 +210,19 @@ def test_deleting_a_fleet_ends_its_instances_or_lets_them_go(fake: FakeAws) -> N
     assert Counter(states(fake).values()) == {"running": 2, "terminated": 1}
 
 
+def test_fleets_that_are_over_are_forgotten(fake: FakeAws) -> None:
+    ec2 = fake.client("ec2")
+    instant, empty = make_fleet(fake, 1), make_fleet(fake, 0)
+    fake.advance(3601)
+    assert [found["FleetId"] for found in ec2.describe_fleets()["Fleets"]] == [instant["FleetId"]]
+    with pytest.raises(ClientError) as caught:
+        described(fake, empty["FleetId"])
+    assert code_of(caught) == "InvalidFleetId.NotFound"
+    ec2.terminate_instances(InstanceIds=instant["Instances"][0]["InstanceIds"])
+    fake.advance(3601)
+    assert ec2.describe_fleets()["Fleets"] == []
+
+
 def test_templates_have_versions(fake: FakeAws) -> None:
     ec2 = fake.client("ec2")
     make_fleet(fake, 0)

@@ -42,6 +42,20 @@ def test_on_demand_is_granted_whatever_the_spot_capacity(fake: FakeAws) -> None:
     assert "InstanceLifecycle" not in instance_of(fake, run(fake, spot=False)[0])
 
 
+def test_on_demand_capacity_can_be_made_scarce(fake: FakeAws) -> None:
+    (first,) = run(fake, spot=False)
+    fake.limit_on_demand("aws/us-east-1a/m5.large", 2)
+    with pytest.raises(ClientError) as caught:
+        run(fake, 2, spot=False)
+    assert code_of(caught) == "InsufficientInstanceCapacity"
+    assert len(run(fake, spot=False, MinCount=1, MaxCount=5)) == 1
+    run(fake, 3)
+    fake.client("ec2").terminate_instances(InstanceIds=[first])
+    assert len(run(fake, 1, spot=False)) == 1
+    fake.limit_on_demand("aws/us-east-1a/m5.large", None)
+    assert len(run(fake, 9, spot=False)) == 9
+
+
 def test_a_terminated_instance_gives_its_capacity_back(fake: FakeAws) -> None:
     launched = run(fake, 3)
     reply = fake.client("ec2").terminate_instances(InstanceIds=launched[:1])
