@@ -366,7 +366,7 @@ def sample(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a synthetic export with planted truth; every row is tagged `synthetic`."""
+    """Write a synthetic export, every row tagged `synthetic`, and what is planted in it (_truth.json)."""
     from optimizer.billing.sample import (
         demo_scenario,
         snowflake_scenario,
@@ -374,6 +374,7 @@ def sample(
         write_cur,
         write_focus,
         write_gcp,
+        write_truth,
     )
 
     writers: dict[str, Callable[..., Any]] = {
@@ -391,7 +392,9 @@ def sample(
         else snowflake_scenario(demand, provider=cloud, days=days)
     )
     truth = writers[provider](scenario, out)
+    told = write_truth(truth, scenario, out)
     facts = {
+        "truth": str(told),
         "files": [str(file) for file in truth.files],
         "workloads": len(scenario.workloads),
         "billed": {f"{invoice} {currency}": total for (invoice, currency), total in truth.billed.items()},
@@ -404,6 +407,7 @@ def sample(
         return
     for file in truth.files:
         typer.echo(f"wrote {file}")
+    typer.echo(f"wrote {told}: what is planted in it")
     for invoice, total in truth.billed.items():
         typer.echo(f"  billed {total:.2f} {invoice[1]} on {invoice[0]}")
 

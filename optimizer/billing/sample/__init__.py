@@ -15,7 +15,7 @@ from optimizer.billing.sample.scenario import (
     place,
     snowflake_scenario,
 )
-from optimizer.billing.sample.truth import Truth
+from optimizer.billing.sample.truth import Truth, write_truth
 
 __all__ = [
     "Anomaly",
@@ -29,4 +29,5 @@ __all__ = [
     "write_cur",
     "write_focus",
     "write_gcp",
+    "write_truth",
 ]

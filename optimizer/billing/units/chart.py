@@ -6,10 +6,15 @@ import html
 from pathlib import Path
 
 from optimizer.billing.units.cost import UnitCosts
+from simulator.errors import InputError
 
 
 def write_chart(found: UnitCosts, path: Path) -> None:
-    """Write a self-contained HTML page: one line per workload and currency; it loads nothing from outside."""
+    """Write a self-contained HTML page: one line per workload and currency; it loads nothing from outside.
+
+    Raises:
+        InputError: The folder does not exist.
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -26,5 +31,6 @@ def write_chart(found: UnitCosts, path: Path) -> None:
         yaxis={"title": f"cost per {html.escape(found.unit)}", "rangemode": "tozero"},
         template="plotly_white",
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: no folder {path.parent}; make it first")
     figure.write_html(path, include_plotlyjs=True, full_html=True)

@@ -71,6 +71,8 @@ def write_workloads(found: WorkloadFile, path: Path) -> None:
     """Write `path` and the demand beside it, named after it."""
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"{path}: accepted: a name that ends in .yaml")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: no folder {path.parent}; make it first")
     found.demand_file = f"{path.stem}.demand.parquet"
     save_workloads(path, found)
 

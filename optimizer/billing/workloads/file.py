@@ -298,7 +298,6 @@ def save_workloads(path: Path, found: WorkloadFile) -> None:
         )
         for w in found.workloads
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
     series = path.parent / found.demand_file
     partial = series.with_suffix(".partial")
     pq.write_table(pa.concat_tables(tables), partial)

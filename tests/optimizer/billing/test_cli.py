@@ -37,10 +37,18 @@ def test_sample_ingest_query_derive(spotwise: Run, tmp_path: Path) -> None:
     code, out, _ = spotwise("ledger", "sample", "aws", "--days", "9", "--out", "export", "--json")
     assert code == 0
     truth: dict[str, Any] = json.loads(out)
+    told = json.loads((tmp_path / "export" / "_truth.json").read_text())
+    assert truth["truth"] == "export/_truth.json"
+    assert {f"{b['invoice']} {b['currency']}": float(b["total"]) for b in told["billed"]} == truth["billed"]
+    assert told["instance_hours"] == truth["instance_hours"]
+    there = set(range(9 * 24)) - set(told["missing_hours"])
+    spot = sum(w["spot"][hour] for w in told["workloads"] for hour in there)
+    assert spot == truth["instance_hours"]["spot"] == sum(len(f["spot"]) for f in told["lines"].values())
     code, out, _ = spotwise("ledger", "ingest", "export", "--json")
     assert code == 0
     report = json.loads(out)
     assert report["rejected"] == {}
+    assert len(report["files"]) == len(truth["files"])
     assert {f"{b['invoice']} {b['currency']}" for b in report["bills"]} == set(truth["billed"])
     code, out, _ = spotwise("ledger", "ingest", "export")
     assert (code, out) == (0, "ledger.duckdb already holds these files; nothing to do\n")
@@ -91,7 +99,9 @@ def test_check_exits_with_1_on_an_error(spotwise: Run, cur_csv: Callable[..., Pa
     assert (code, json.loads(out)["ok"]) == (1, False)
 
 
-def test_bad_input_is_exit_code_2_without_a_traceback(spotwise: Run, cur_csv: Callable[..., Path]) -> None:
+def test_bad_input_is_exit_code_2_without_a_traceback(
+    spotwise: Run, cur_csv: Callable[..., Path], tmp_path: Path
+) -> None:
     cur_csv({}, {"line_item_line_item_type": "Strange"})
     code, out, _ = spotwise("ledger", "ingest", "cur.csv")
     assert code == 0
@@ -116,11 +126,13 @@ def test_bad_input_is_exit_code_2_without_a_traceback(spotwise: Run, cur_csv: Ca
         (("ledger", "sql", "SELECT * FROM read_csv('/etc/passwd')"), "disabled by configuration"),
         (("ledger", "sql", "ATTACH 'other.duckdb'"), "error:"),
         (("ledger", "sample", "oracle", "--out", "x"), "accepted: aws, gcp, azure, focus"),
+        (("workloads", "derive", "--out", "new/w.yaml"), "new/w.yaml: no folder new; make it first"),
         (("workloads", "derive", "--by", ","), "one or more different dimensions"),
     ):
         code, _, err = spotwise(*arguments)
         assert (code, message in err) == (2, True), (arguments, err)
         assert "Traceback" not in err
+    assert not (tmp_path / "new").exists()
 
 
 def test_csv_output_is_no_formula_and_hostile_tags_are_only_text(
