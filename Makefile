@@ -9,7 +9,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := simulator policies envs training optimizer tests benchmarks $(wildcard examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow-tests spark-tests focus-validator-tests browser-tests lint bench champion clean
+.PHONY: help demo test slow-tests spark-tests ray-tests focus-validator-tests browser-tests lint bench champion clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ slow-tests: $(STAMP)  ## the heavy tests
 spark-tests: $(STAMP)  ## the ledger's expressions on Spark in local mode; needs Java 17
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt pyspark
 	$(TEST) -m spark tests/optimizer/billing/test_spark.py $(PYTEST_ARGS)
+
+ray-tests: $(STAMP)  ## spotwise tune on a Ray of this machine
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt ray
+	$(TEST) -m ray tests/training/tune $(PYTEST_ARGS)
 
 focus-validator-tests: $(STAMP)  ## the official FOCUS validator on ledgers; makes .venv-focus
 	test -x .venv-focus/bin/python || $(PYTHON) -m venv .venv-focus

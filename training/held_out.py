@@ -10,6 +10,8 @@ import numpy as np
 from policies.protocol import DeadlinePolicy
 from policies.shield import Shielded
 from simulator.deadline import DeadlineJob, MarketStack, window_starts
+from simulator.deadline.observation import FloatArray
+from simulator.deadline.optimum import clairvoyant_optimum
 from simulator.deadline.replay import Windows, run
 from simulator.errors import InputError
 from simulator.market import Market
@@ -77,10 +79,23 @@ class HeldOut:
         relative, missed = [], 0
         for job, windows in self._windows:
             batch = run(Shielded(policy), windows, job)
-            usd_per_hour = windows.stack.on_demand_price[windows.market, windows.start]
-            relative.append(batch.cost / (usd_per_hour * job.nodes * job.work_seconds / 3600.0))
+            relative.append(batch.cost / _on_demand_usd(windows, job))
             missed += int(batch.missed.sum())
         return Score(float(np.concatenate(relative).mean()), missed, self.episodes)
+
+    def optimum(self) -> float:
+        """Mean relative cost of the clairvoyant optimum over all windows: what a score can reach at best."""
+        relative = [
+            clairvoyant_optimum(windows.stack, job, windows.market, windows.start)
+            / _on_demand_usd(windows, job)
+            for job, windows in self._windows
+        ]
+        return float(np.concatenate(relative).mean())
+
+
+def _on_demand_usd(windows: Windows, job: DeadlineJob) -> FloatArray:
+    usd_per_hour = windows.stack.on_demand_price[windows.market, windows.start]
+    return usd_per_hour * job.nodes * job.work_seconds / 3600.0
 
 
 def split(markets: Sequence[Market], holdout_share: float) -> tuple[list[Market], list[Market]]:

@@ -57,11 +57,11 @@ def train(
 ) -> None:
     """Train a policy with maskable PPO, evaluated on held-out windows and tracked in MLflow."""
     settings = _settings(config, eval_freq, total_steps)
-    data = _data(market, eval_market)
+    data = market_data(market, eval_market)
     folder = out or Path("runs") / f"{settings.name}-seed{seed}"
     from training.trainer import Trainer  # late: torch and stable-baselines3 take seconds
 
-    trainer = Trainer(settings, data, folder, seed=seed, tracker=_tracker(tracking_uri, settings))
+    trainer = Trainer(settings, data, folder, seed=seed, tracker=tracker_of(tracking_uri, settings))
     try:
         trained = _with_bar(trainer, resume) if progress and not as_json else trainer.run(resume=resume)
     except KeyboardInterrupt as interruption:
@@ -86,7 +86,12 @@ def _settings(path: Path, eval_freq: int | None, total_steps: int | None) -> Tra
     return settings
 
 
-def _data(files: list[Path], evaluation_files: list[Path] | None) -> Data:
+def market_data(files: list[Path], evaluation_files: list[Path] | None) -> Data:
+    """Markets and hashes of the files to train and to evaluate on.
+
+    Raises:
+        InputError: A file is no market, or two have the same name.
+    """
     from simulator.market import Market
     from training.tracking import sha256_of
     from training.trainer import Data
@@ -100,7 +105,8 @@ def _data(files: list[Path], evaluation_files: list[Path] | None) -> Data:
     return Data(markets[: len(files)], {file.name: sha256_of(file) for file in every}, held_out)
 
 
-def _tracker(tracking_uri: str, settings: TrainingConfig) -> Tracker:
+def tracker_of(tracking_uri: str, settings: TrainingConfig) -> Tracker:
+    """Where runs are noted: an MLflow tracker, or nowhere for `none`."""
     from training.tracking import MLflowTracker, NoTracker
 
     if tracking_uri == "none":

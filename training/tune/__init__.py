@@ -1,0 +1,1 @@
+"""Search for training settings: Optuna proposes, processes or a Ray cluster train, the median prunes."""
