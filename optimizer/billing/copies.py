@@ -12,6 +12,7 @@ from optimizer.billing.ledger import Ledger
 from simulator.errors import InputError
 
 _IDENTITY = (
+    "BillingAccountId",
     "BilledCost",
     "EffectiveCost",
     "ChargeCategory",

@@ -185,6 +185,11 @@ def _repeated(t: ir.Table) -> ir.Table:
 def _same_charge(t: ir.Table) -> ir.Table:
     charged = t.filter(t.BilledCost != ibis.literal(0))
     rows = charged.filter(charged.ChargeCategory.isin(("Usage", "Purchase")))
+    # Grouping by all columns is dear: only what agrees in these few is looked at in full.
+    few = ("ResourceId", "SkuMeter", "ChargePeriodStart", "SubAccountId", "BilledCost", "ChargeDescription")
+    alike = rows.group_by(*few).agg(alike=rows.count())
+    alike = alike.filter(alike.alike > 1)
+    rows = rows.semi_join(alike, [rows[name].identical_to(alike[name]) for name in few])
     grouped = rows.group_by(*NAMES).agg(
         times=rows.count(),
         first_file=rows.x_SourceFile.min(),
@@ -208,8 +213,13 @@ def _same_charge(t: ir.Table) -> ir.Table:
 
 def _billed_twice(t: ir.Table) -> ir.Table:
     """Return what two exports, or two billing accounts, bill of one resource for the very same time."""
+    # Most ledgers are of one account: nothing to compare then.
+    sources = t.agg(n=(t.ProviderName + t.BillingAccountId.lower() + t.x_SourceFormat).nunique())
     rows = t.filter(
-        t.ResourceId.notnull() & (t.ChargeCategory == "Usage") & (t.BilledCost != ibis.literal(0))
+        (sources.n.as_scalar() > 1)
+        & t.ResourceId.notnull()
+        & (t.ChargeCategory == "Usage")
+        & (t.BilledCost != ibis.literal(0))
     )
     grouped = rows.group_by(
         # Exports call a resource by its whole path or by its last part.
