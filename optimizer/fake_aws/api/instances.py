@@ -232,7 +232,7 @@ def _shown(instance: Instance, at: int, *, fresh: bool) -> dict[str, Any]:
         "KeyName": instance.details.get("KeyName"),
         "InstanceLifecycle": "spot" if spot else None,
         "SpotInstanceRequestId": instance.details.get("SpotInstanceRequestId") if spot else None,
-        "Tags": tag_list(instance.tags),
+        "Tags": tag_list(instance.tags) or None,  # as on AWS: no member without tags
     }
     if state in ("shutting-down", "terminated"):
         reason_code, message, transition = instance.reason

@@ -23,8 +23,8 @@ MOST_FIELDS = 20_000
 MOST_LEVELS = 16
 _SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_UNCHECKED_ENUMS = frozenset({"InstanceType"})
-"""Markets have instance types that EC2 has not."""
+_UNCHECKED_ENUMS = frozenset({"InstanceType", "QueueAttributeName"})
+"""Markets have instance types that EC2 has not; receipts name attributes of messages as those of queues."""
 
 
 @dataclass(frozen=True)
