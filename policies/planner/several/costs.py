@@ -136,6 +136,7 @@ def write_unseen_costs(
     drift: float,
     of_state: IntArray,
     phases: int,
+    there_of: FloatArray,  # (C,)
     grid: FloatArray,
     levels: IntArray,
     value: NDArray[np.float32],
@@ -143,7 +144,7 @@ def write_unseen_costs(
 ) -> None:
     """Write the costs of jobs `rows` where only the pool that is held or asked will be seen."""
     pools = ratio.shape[1]
-    beliefs = round(value.shape[3] ** (1.0 / pools))
+    beliefs = there_of.shape[0]
     spare = np.empty((2, *hazard.shape))
     odds = np.empty((pools, 2, phases))
     each = np.empty((pools, beliefs))
@@ -154,7 +155,7 @@ def write_unseen_costs(
         left = max(time_left[i] / 60.0 / tick - 1.0, 0.0)
         for p in range(pools):
             phase_odds(belief[i, p], hazard, advance, prior, drift, of_state, spare, odds[p])
-            _on_grid(odds[p, 0, 1:].sum() + odds[p, 1, 1:].sum(), waited[p])
+            _on_grid(odds[p, 0, 1:].sum() + odds[p, 1, 1:].sum(), there_of, waited[p])
         each[:] = waited
         _joint(each, joint)
         costs[i, 0] = _after(slack - tick, left, 0, joint, grid, levels, value)
@@ -174,7 +175,7 @@ def write_unseen_costs(
             _joint(each, joint)
             cost += _after(rest, left, 0, joint, grid, levels, value)
             if there < 1.0 - 1e-9:  # the launch may fail
-                _on_grid(odds[p, 0, 1:].sum() / (1.0 - there), each[p])
+                _on_grid(odds[p, 0, 1:].sum() / (1.0 - there), there_of, each[p])
                 each[p] *= 1.0 - there
                 rest = slack - (tick if held == 0 else pending[i] / 60.0)
                 if held < 2:
@@ -198,10 +199,12 @@ def write_unseen_costs(
 
 
 @njit(cache=True, nogil=True)
-def _on_grid(belief: float, weight: FloatArray) -> None:
-    """Write the weights of the two entries of the grid of beliefs that `belief` lies between."""
-    last = weight.shape[0] - 1
-    at = min(int(belief * last), last - 1)
+def _on_grid(belief: float, there: FloatArray, weight: FloatArray) -> None:
+    """Write the weights of the two of the increasing beliefs `there` that `belief` lies between."""
+    last = there.shape[0] - 1
+    at = 0
+    while at < last - 1 and belief >= there[at + 1]:
+        at += 1
     weight[:] = 0.0
-    weight[at + 1] = min(max(belief * last - at, 0.0), 1.0)
+    weight[at + 1] = min(max((belief - there[at]) / max(there[at + 1] - there[at], 1e-12), 0.0), 1.0)
     weight[at] = 1.0 - weight[at + 1]

@@ -153,8 +153,7 @@ class SeveralPools:
                 float(time_left[rows].max()),
                 float((time_left[rows] - work_left[rows]).max()),
             )
-            write_costs = write_unseen_costs if unseen else write_seen_costs
-            write_costs(
+            jobs = (
                 rows,
                 observation.tick_seconds / 60.0,
                 overhead / 60.0,
@@ -164,17 +163,20 @@ class SeveralPools:
                 np.ascontiguousarray(observation.pending_overhead, np.float64),
                 placement,
                 belief,
+            )
+            pool = (
                 model.hazard,
                 model.advance,
                 model.prior,
                 model.drift,
                 phases.of_state,
                 phases.size,
-                tables.slack_minutes,
-                tables.levels,
-                tables.value,
-                costs,
             )
+            table = (tables.slack_minutes, tables.levels, tables.value)
+            if unseen:
+                write_unseen_costs(*jobs, *pool, tables.there, *table, costs)
+            else:
+                write_seen_costs(*jobs, *pool, *table, costs)
         return costs
 
     def models(self, tick_seconds: float, pools: int, unseen: bool = False) -> tuple[TickModel, Phases]:

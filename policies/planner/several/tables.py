@@ -7,7 +7,7 @@ Costs are in on-demand ticks, as in `policies.planner.tables`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
@@ -28,11 +28,13 @@ class SeveralTables:
         levels: (L,) entries along ticks left.
         value: (L, S, P + 2, J) float32, on-demand ticks, by placement and joint phase. Pool p's phase in
             joint phase j is j // M^p % M. A placement in a pool whose phase is down is an interrupted job.
+        there: (C,) probability that a pool has spot under each belief; only where phases are beliefs.
     """
 
     slack_minutes: FloatArray
     levels: IntArray
     value: NDArray[np.float32]
+    there: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def nbytes(self) -> int:

@@ -1,13 +1,15 @@
 """Dynamic programme over several pools of which only the occupied one is seen: a launch is a question.
 
-What is believed of a pool that the job does not hold is one number, the probability that it has spot now, on
-a grid of C beliefs. A tick that goes by moves it towards the long run, a launch that fails sets it to 0 and
-leaves the job where it is. Costs are in on-demand ticks, as in `policies.planner.tables`.
+What is believed of a pool that the job does not hold is one of C beliefs: it had no spot a while ago (`AGO`),
+nothing, or it had spot lately. A launch that fails takes it back to the first and leaves the job where it is.
+Costs are in on-demand ticks, as in `policies.planner.tables`.
 """
 
 # ruff: noqa: C901 -- compiled: one argument per array, one loop nest per recursion
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
@@ -19,8 +21,45 @@ from policies.planner.several.tables import SeveralTables
 from policies.planner.tables import below
 from simulator.deadline.observation import FloatArray, IntArray
 
-IDLE_PREMIUM = 0.1
-"""On-demand ticks that an idle tick counts as: storms that the model does not know will need the slack."""
+AGO_MINUTES = {3: (0.0,), 4: (0.0, 60.0), 5: (0.0, 30.0, 120.0), 6: (0.0, 20.0, 60.0, 180.0)}
+"""Minutes since a pool was seen without spot, by the number of beliefs C; the last two beliefs are others."""
+LATELY_MINUTES = 120.0
+"""For how long a pool that was seen with spot is believed to be better than others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Beliefs:
+    """What may be believed of a pool that is not seen, from worst to best.
+
+    Attributes:
+        there: (C,) probability that it has spot now, increasing from 0.
+        fresh: (C, U) phase that it will be found in if it has.
+        lower: (C,) with `upper`: a tick later it is `lower + 1` with probability `upper`, else `lower`.
+        upper: (C,) see `lower`.
+    """
+
+    there: FloatArray
+    fresh: FloatArray
+    lower: IntArray
+    upper: FloatArray
+
+    @classmethod
+    def of(cls, phases: Phases, count: int, tick_minutes: float) -> Beliefs:
+        """`count` beliefs about a pool with these phases, the first without spot."""
+        ago = [minutes / tick_minutes for minutes in AGO_MINUTES[count]]
+        worst = np.eye(phases.size)[0]
+        lately = phases.share * (np.arange(phases.size) > 0)
+        rows = [worst @ np.linalg.matrix_power(phases.step, round(ticks)) for ticks in ago]
+        rows += [phases.share, lately / lately.sum() @ phases.step]
+        belief = np.array(rows)
+        there = 1.0 - belief[:, 0]
+        there[0] = 0.0
+        fresh = belief[:, 1:] / np.maximum(belief[:, 1:].sum(axis=1, keepdims=True), 1e-12)
+        # From each to the next worse-known one; nothing stays nothing, lately becomes nothing.
+        pauses = np.diff([*ago, 2.0 * ago[-1] + 1.0])
+        upper = np.append(1.0 / np.maximum(pauses, 1.0), [0.0, 1.0 - min(tick_minutes / LATELY_MINUTES, 1.0)])
+        lower = np.minimum(np.arange(count), count - 2)
+        return cls(np.maximum.accumulate(there), fresh, lower, upper)
 
 
 def solve_several(
@@ -65,17 +104,13 @@ def solve_several(
     value = np.zeros((len(levels), len(grid), pools + 2, beliefs**pools), np.float32)
     below_idle, weight_idle = below(grid, tick_minutes)
     below_launch, weight_launch = below(grid, overhead_minutes)
-    up = phases.share[1:] / phases.share[1:].sum()
-    stays = float((up @ phases.step[1:, 1:]).sum())
-    belief = np.linspace(0.0, 1.0, beliefs)
-    aged = belief * stays + (1.0 - belief) * (1.0 - phases.step[0, 0])
-    lower = np.minimum((aged * (beliefs - 1)).astype(np.int64), beliefs - 2)
+    known = Beliefs.of(phases, beliefs, tick_minutes)
     _solve(
         phases.step,
-        up,
-        belief,
-        lower,
-        aged * (beliefs - 1) - lower,
+        known.there,
+        known.fresh,
+        known.lower,
+        known.upper,
         tick_minutes,
         overhead_minutes,
         np.array(ratios),
@@ -87,7 +122,7 @@ def solve_several(
         weight_launch,
         value,
     )
-    return SeveralTables(grid, levels, value)
+    return SeveralTables(grid, levels, value, known.there)
 
 
 @njit(cache=True, nogil=True)
@@ -128,8 +163,8 @@ def _age(
 @njit(cache=True, nogil=True)
 def _solve(
     step: FloatArray,  # (1 + U, 1 + U)
-    fresh: FloatArray,  # (U,) phases of a pool that was just found to have spot
     belief: FloatArray,  # (C,)
+    fresh: FloatArray,  # (C, U)
     lower: IntArray,
     upper: FloatArray,
     tick: float,
@@ -147,9 +182,10 @@ def _solve(
     size, places, joint = out.shape[1], out.shape[2], out.shape[3]
     top = beliefs - 1
     value = np.zeros((size, places, joint))
-    # Expected value a tick later: of waiting idle or on on-demand; of running in pool p, whose digit is the
-    # phase, `top` for just found; of staying in a placement (idle, on-demand, p) after pool q had no spot.
+    # Expected value a tick later: of waiting idle or on on-demand; of running in pool p, whose digit is its
+    # phase; of having found it, the digit is the belief before; of staying in a placement after q had none.
     waited = np.zeros((size, 2, joint))
+    ran = np.zeros((size, pools, joint))
     found = np.zeros((size, pools, joint))
     stayed = np.zeros((size, places, pools, joint))
     stay = np.zeros(joint)
@@ -162,9 +198,10 @@ def _solve(
     for p in range(pools):
         for j in range(joint):
             digit[p, j] = j // stride[p] % beliefs
-    start = np.zeros(phases + 1)  # where a pool that was just found is a tick later
-    for h in range(phases):
-        start += fresh[h] * step[1 + h]
+    start = np.zeros((beliefs, phases + 1))  # where a pool that was just found is a tick later
+    for c in range(beliefs):
+        for h in range(phases):
+            start[c] += fresh[c, h] * step[1 + h]
     for left in range(slot.shape[0]):
         for i in range(size):
             if left * tick - grid[i] <= 1e-9:
@@ -185,22 +222,21 @@ def _solve(
                     if place == 1:
                         least = min(least, 1.0 + waited[i, 1, j])
                     if may_hold:
-                        idle = IDLE_PREMIUM + (1.0 - idle_weight) * waited[idle_at, 0, known]
+                        idle = (1.0 - idle_weight) * waited[idle_at, 0, known]
                         idle += idle_weight * waited[idle_at + 1, 0, known]
                         least = min(least, idle)
                         if place >= 2:
-                            least = min(least, ratio[place - 2] + found[i, place - 2, j])
+                            least = min(least, ratio[place - 2] + ran[i, place - 2, j])
                     if may_launch:
                         for q in range(pools):
                             if place == q + 2:
                                 continue
                             there = belief[digit[q, j]]
-                            just = known + (top - digit[q, j]) * stride[q]
-                            cost = ratio[q] + (1.0 - weight) * found[at, q, just]
-                            cost += weight * found[at + 1, q, just]
+                            cost = ratio[q] + (1.0 - weight) * found[at, q, known]
+                            cost += weight * found[at + 1, q, known]
                             if there < 1.0:
                                 if place == 0:
-                                    none = IDLE_PREMIUM + (1.0 - idle_weight) * stayed[idle_at, 0, q, j]
+                                    none = (1.0 - idle_weight) * stayed[idle_at, 0, q, j]
                                     none += idle_weight * stayed[idle_at + 1, 0, q, j]
                                 elif place == 1:
                                     none = 1.0 + stayed[i, 1, q, j]
@@ -244,15 +280,16 @@ def _solve(
                 for j in range(joint):
                     if digit[p, j] > 0:
                         continue
-                    just = start[0] * lost[j]
-                    for then in range(phases):
-                        just += start[1 + then] * stay[j + then * stride[p]]
-                    found[i, p, j + top * stride[p]] = just
+                    for c in range(beliefs):
+                        total = start[c, 0] * lost[j]
+                        for then in range(phases):
+                            total += start[c, 1 + then] * stay[j + then * stride[p]]
+                        found[i, p, j + c * stride[p]] = total
                     for h in range(phases):
                         total = step[1 + h, 0] * lost[j]
                         for then in range(phases):
                             total += step[1 + h, 1 + then] * stay[j + then * stride[p]]
-                        found[i, p, j + h * stride[p]] = total
+                        ran[i, p, j + h * stride[p]] = total
         if slot[left] >= 0:
             for i in range(size):
                 for place in range(places):
