@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from optimizer.cli.output import print_json, print_table, short
 from simulator.errors import InputError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 app = typer.Typer(
     help="Billing exports → one FOCUS 1.2 ledger; queries and checks on it.", no_args_is_help=True
@@ -55,27 +52,14 @@ def ingest(
     with _progress() as (say, percent):
         report = run(paths, ledger, format=format_name, replace=replace, progress=say, percent=percent)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "ledger": str(ledger),
                 "unchanged": report.unchanged,
                 "files": [{"name": name, "format": kind} for name, kind in report.files],
                 "rows": report.rows,
                 "rejected": report.rejected,
-                "bills": [
-                    {
-                        "provider": b.provider,
-                        "account": b.account,
-                        "period": b.period,
-                        "invoice": b.invoice,
-                        "currency": b.currency,
-                        "cost_in": b.cost_in,
-                        "cost_out": b.cost_out,
-                        "cost_rejected": b.cost_rejected,
-                        "cost_shared": b.cost_shared,
-                    }
-                    for b in report.bills
-                ],
+                "bills": [asdict(bill) for bill in report.bills],
                 "replaced": [
                     {
                         "provider": r.bill.provider,
@@ -160,7 +144,7 @@ def query(
             where=conditions,
         )
         found = opened.arrow(table)
-    _print_table(found, as_json=as_json, as_csv=as_csv, title=f"{cost} cost by {by}")
+    print_table(found, as_json=as_json, as_csv=as_csv, title=f"{cost} cost by {by}")
 
 
 @app.command()
@@ -181,13 +165,13 @@ def sql(
 
     with Ledger.open(ledger) as opened:
         found = run_sql(opened, text)
-    _print_table(found, as_json=as_json, as_csv=as_csv, title=str(ledger))
+    print_table(found, as_json=as_json, as_csv=as_csv, title=str(ledger))
 
 
 @app.command()
 def check(
     ledger: LedgerPath = DEFAULT_LEDGER,
-    examples: Annotated[int, typer.Option(help="Broken rows to show per check.")] = 3,
+    examples: Annotated[int, typer.Option(min=0, help="Broken rows to show per check.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Check every row; exit code 1 when an error is found, warnings are only shown."""
@@ -197,21 +181,12 @@ def check(
     with Ledger.open(ledger) as opened:
         report = check_ledger(opened, examples=examples)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "rows": report.rows,
                 "checks": report.checks,
                 "ok": report.ok,
-                "findings": [
-                    {
-                        "check": f.check,
-                        "about": f.about,
-                        "severity": f.severity,
-                        "count": f.count,
-                        "examples": f.examples,
-                    }
-                    for f in report.findings
-                ],
+                "findings": [asdict(finding) for finding in report.findings],
             }
         )
     else:
@@ -221,9 +196,7 @@ def check(
                 f"{finding.severity}: {finding.check}: {finding.count} × not: {finding.about}", fg=colour
             )
             for example in finding.examples:
-                typer.echo(
-                    "    " + ", ".join(f"{k} {_short(v)}" for k, v in example.items() if v is not None)
-                )
+                typer.echo("    " + ", ".join(f"{k} {short(v)}" for k, v in example.items() if v is not None))
         errors = sum(f.severity == "error" for f in report.findings)
         warnings = len(report.findings) - errors
         typer.echo(f"{report.rows} rows, {report.checks} checks: {errors} broken, {warnings} with a warning")
@@ -242,21 +215,11 @@ def allocate(
 
     report = run(ledger, rules)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "rows": report.rows,
                 "untouched_rules": report.untouched,
-                "allocated": [
-                    {
-                        "rule": a.rule,
-                        "method": a.method,
-                        "target": a.target,
-                        "cost": a.cost,
-                        "currency": a.currency,
-                        "team": a.team,
-                    }
-                    for a in report.allocated
-                ],
+                "allocated": [asdict(a) for a in report.allocated],
             }
         )
         return
@@ -303,38 +266,12 @@ def unit_cost(
 
         write_chart(found, chart)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "unit": found.unit,
                 "per": found.per,
-                "points": [
-                    {
-                        "workload": p.workload,
-                        "start": p.start,
-                        "currency": p.currency,
-                        "cost": p.cost,
-                        "units": p.units,
-                        "unit_cost": p.unit_cost,
-                        "unmatched_cost": p.unmatched_cost,
-                    }
-                    for p in found.points
-                ],
-                "changes": [
-                    {
-                        "workload": c.workload,
-                        "currency": c.currency,
-                        "first": c.first,
-                        "second": c.second,
-                        "before": c.before,
-                        "after": c.after,
-                        "volume": c.volume,
-                        "usage": c.usage,
-                        "mix": c.mix,
-                        "price": c.price,
-                        "other": c.other,
-                    }
-                    for c in found.changes
-                ],
+                "points": [asdict(p) | {"unit_cost": p.unit_cost} for p in found.points],
+                "changes": [asdict(change) for change in found.changes],
                 "without_cost": found.without_cost,
             }
         )
@@ -385,6 +322,8 @@ def sample(
     }
     if provider not in writers:
         raise InputError(f"provider {provider!r}; accepted: {', '.join(writers)}")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: a file; accepted: a folder, which is made where it does not exist")
     cloud = "aws" if provider == "focus" else provider
     scenario = (
         demo_scenario(cloud, days=days, seed=seed)
@@ -403,7 +342,7 @@ def sample(
         "instance_hours": truth.instance_hours,
     }
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     for file in truth.files:
         typer.echo(f"wrote {file}")
@@ -441,59 +380,3 @@ def _moment(option: str, text: str | None) -> datetime | None:
             f"{option} {text}; accepted: ISO 8601, such as 2024-03-01 or 2024-03-01T06:00"
         ) from error
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, (datetime, date)):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def _print_json(data: object) -> None:
-    typer.echo(json.dumps(data, indent=2, default=_plain))
-
-
-def _print_table(table: pa.Table, *, as_json: bool, as_csv: bool, title: str) -> None:
-    if as_json and as_csv:
-        raise InputError("--json and --csv; accepted: one of them")
-    rows = table.to_pylist()
-    if as_json:
-        _print_json({"title": title, "rows": rows})
-        return
-    if as_csv:
-        import csv
-
-        from optimizer.billing.views import escape_formula
-
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow([escape_formula(name) for name in table.column_names])
-        for row in rows:
-            writer.writerow([escape_formula(_cell(value)) for value in row.values()])
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(title=title)
-    for name, kind in zip(table.column_names, table.schema.types, strict=True):
-        numeric = str(kind).startswith(("decimal", "double", "int", "float"))
-        shown.add_column(name, justify="right" if numeric else "left")
-    for row in rows:
-        # As text, so that brackets in a tag are not taken for markup.
-        shown.add_row(*(Text(_short(value)) for value in row.values()))
-    Console().print(shown)
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, Decimal):
-        # A negative amount is a number and no formula.
-        return float(value)
-    return value
-
-
-def _short(value: object) -> str:
-    if isinstance(value, (Decimal, float)):
-        return f"{value:,.4f}"
-    return "" if value is None else str(value)

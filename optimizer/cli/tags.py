@@ -28,7 +28,7 @@ def check(
         typer.Option("--terraform-plan", help="Judge this plan: terraform show -json PLAN > plan.json."),
     ] = None,
     policy: Annotated[Path, typer.Option("--policy", help="The tag policy.")] = Path("configs/tags.yaml"),
-    top: Annotated[int, typer.Option(help="How many of the dearest offenders to list.")] = 10,
+    top: Annotated[int, typer.Option(min=0, help="How many of the dearest offenders to list.")] = 10,
     min_compliance: Annotated[
         float | None,
         typer.Option(help="Exit with 1 when a key's share of the spend is below this, 0 to 1, such as 0.95."),
@@ -124,4 +124,6 @@ def _spend(ledger: Path, *, rules_path: Path, top: int, min_compliance: float | 
             problems = "; ".join(f"{key} {problem}" for key, problem in o.problems.items())
             typer.echo(f"  {o.cost:,.2f} {o.currency}  {o.resource}  owner {o.owner}: {problems}")
     if min_compliance is not None and found.lowest_share < min_compliance:
+        below = ", ".join(f"{k.key} {100 * k.share:.1f} %" for k in found.keys if k.share < min_compliance)
+        typer.secho(f"below {100 * min_compliance:g} %: {below}", err=True, fg=typer.colors.RED)
         raise typer.Exit(1)

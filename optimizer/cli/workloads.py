@@ -22,7 +22,8 @@ def derive(
     by: Annotated[
         str,
         typer.Option(
-            help="Dimensions that tell workloads apart, comma-separated, as in `ledger query --by`."
+            help="Dimensions that tell workloads apart, comma-separated, as in `ledger query --by` without"
+            " times."
         ),
     ] = "tag:app,account,region",
     out: Annotated[

@@ -366,13 +366,19 @@ def snowflake_scenario(
     reader = "read_parquet" if path.suffix == ".parquet" else "read_csv"
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        # `reader` is one of the two names above; values are bound.
-        rows = connection.execute(
-            "SELECT region_num::INT, instance_type, date_diff('hour', ?, usage_hour::TIMESTAMP)::INT,"
-            f" norm_usage::DOUBLE FROM {reader}(?)"
-            " WHERE usage_hour::TIMESTAMP >= ? AND usage_hour::TIMESTAMP < ?",
-            [first, str(path), first, first + timedelta(hours=hours)],
-        ).fetchall()
+        try:
+            # `reader` is one of the two names above; values are bound.
+            rows = connection.execute(
+                "SELECT region_num::INT, instance_type, date_diff('hour', ?, usage_hour::TIMESTAMP)::INT,"
+                f" norm_usage::DOUBLE FROM {reader}(?)"
+                " WHERE usage_hour::TIMESTAMP >= ? AND usage_hour::TIMESTAMP < ?",
+                [first, str(path), first, first + timedelta(hours=hours)],
+            ).fetchall()
+        except duckdb.Error as error:
+            raise InputError(
+                f"{path}: {str(error).splitlines()[0]}; accepted: the columns region_num, instance_type,"
+                " usage_hour and norm_usage"
+            ) from error
     if not rows:
         raise InputError(f"{path}: no rows in the {days} days from {first:%Y-%m-%d}")
     series: dict[str, Counts] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from optimizer.billing.dimensions import column_name
+from optimizer.billing.dimensions import TIMES, column_name
 from optimizer.billing.units.metrics import Metric
 from optimizer.billing.views import cost_by
 from simulator.errors import InputError
@@ -117,8 +117,11 @@ def unit_costs(
     """
     if per not in PERIODS:
         raise InputError(f"--per {per}; accepted: {', '.join(PERIODS)}")
+    if by in TIMES:
+        raise InputError(f"--by {by}; accepted: what names a workload, such as tag:app; --per is for times")
     column = column_name(by)
-    rows = ledger.arrow(cost_by(ledger.table, (by, "hour", "instance-type", "purchase-option"))).to_pylist()
+    dimensions = tuple(dict.fromkeys((by, "hour", "instance-type", "purchase-option")))
+    rows = ledger.arrow(cost_by(ledger.table, dimensions)).to_pylist()
     named = {workload for workload, _ in metric.values}
     sums: dict[tuple[str, str], dict[datetime, _Sum]] = defaultdict(lambda: defaultdict(_Sum))
     counted: set[tuple[str, str, datetime]] = set()

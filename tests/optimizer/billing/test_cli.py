@@ -103,6 +103,7 @@ def test_bad_input_is_exit_code_2_without_a_traceback(
     spotwise: Run, cur_csv: Callable[..., Path], tmp_path: Path
 ) -> None:
     cur_csv({}, {"line_item_line_item_type": "Strange"})
+    (tmp_path / "m.csv").write_text("time,workload,value\n2024-03-05T10:00,web,5\n")
     code, out, _ = spotwise("ledger", "ingest", "cur.csv")
     assert code == 0
     assert "rejected 1: unknown line item type Strange" in out
@@ -125,6 +126,16 @@ def test_bad_input_is_exit_code_2_without_a_traceback(
         (("ledger", "sql", "DELETE FROM ledger"), "read-only"),
         (("ledger", "sql", "SELECT * FROM read_csv('/etc/passwd')"), "disabled by configuration"),
         (("ledger", "sql", "ATTACH 'other.duckdb'"), "error:"),
+        (("ledger", "sample", "aws", "--out", "cur.csv"), "--out cur.csv: a file; accepted: a folder"),
+        (
+            ("ledger", "sample", "aws", "--out", "x", "--demand", "cur.csv"),
+            "accepted: the columns region_num, instance_type, usage_hour and norm_usage",
+        ),
+        (("ledger", "check", "--examples", "-1"), "--examples"),
+        (
+            ("ledger", "unit-cost", "--metric", "m.csv", "--by", "day"),
+            "--by day; accepted: what names a workload",
+        ),
         (("ledger", "sample", "oracle", "--out", "x"), "accepted: aws, gcp, azure, focus"),
         (("workloads", "derive", "--out", "new/w.yaml"), "new/w.yaml: no folder new; make it first"),
         (("workloads", "derive", "--by", ","), "one or more different dimensions"),
@@ -162,3 +173,24 @@ def test_csv_output_is_no_formula_and_hostile_tags_are_only_text(
     for tag in tags:
         code, out, _ = spotwise("ledger", "query", "--where", f"tag:app={tag}", "--by", "tag:app", "--json")
         assert [row["tag_app"] for row in json.loads(out)["rows"]] == [tag]
+
+
+def test_any_value_that_sql_can_give_is_printed(spotwise: Run, cur_csv: Callable[..., Path]) -> None:
+    cur_csv({})
+    spotwise("ledger", "ingest", "cur.csv")
+    odd = (
+        "SELECT [1, 2] AS l, {'a': DATE '2024-01-01'} AS s, 'x'::BLOB AS b, INTERVAL 1 DAY AS i, 1 / 0 AS z,"
+    )
+    odd += " TIME '10:00' AS t, BilledCost AS c FROM ledger"
+    code, out, _ = spotwise("ledger", "sql", odd, "--json")
+    assert code == 0
+    row = json.loads(out, parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))["rows"][0]
+    assert (row["l"], row["s"], row["b"], row["z"]) == ([1, 2], {"a": "2024-01-01"}, "78", None)
+    assert (row["t"], row["c"]) == ("10:00:00", 0.096)
+    code, out, _ = spotwise("ledger", "sql", odd, "--csv")
+    cells = dict(zip(*csv.reader(io.StringIO(out)), strict=True))
+    assert (code, cells["l"], cells["s"]) == (0, "[1, 2]", '{"a": "2024-01-01"}')
+    code, out, _ = spotwise("ledger", "sql", odd)
+    assert (code, "10:00:00" in out) == (0, True)
+    code, out, _ = spotwise("ledger", "sql", "SELECT 1 AS a, 2 AS a", "--csv")
+    assert (code, out.splitlines()[1]) == (0, "1,2")

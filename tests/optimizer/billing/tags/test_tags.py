@@ -285,8 +285,9 @@ def test_the_commands(
     assert code == 0
     assert {k["key"]: k["compliance"] for k in report["keys"]} == dict.fromkeys(GOOD, 0.5)
     assert [o["resource"] for o in report["offenders"]] == ["i-2"]
-    code, out, _ = run("--ledger", "ledger.duckdb", "--min-compliance", "0.9")
+    code, out, err = run("--ledger", "ledger.duckdb", "--min-compliance", "0.9")
     assert code == 1
+    assert "below 90 %: Environment 50.0 %, Owner 50.0 %, ProjectID 50.0 %" in err
     assert "Owner: 50.0 % of the USD spend carries it" in out
     assert run("--ledger", "ledger.duckdb", "--min-compliance", "0.5")[0] == 0
     code, _, err = run("--ledger", "ledger.duckdb", "--min-compliance", "95")
