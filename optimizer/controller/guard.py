@@ -145,8 +145,6 @@ class _Room:
             self._shorten(move, 0, "budget", trips)
         if move.launched > self.launches:
             self._shorten(move, self.launches, "launches-per-tick", trips)
-        while move.launches and self.rate + move.net_usd_per_hour > self.highest + 1e-9:
-            self._shorten(move, move.launched - 1, "usd-per-hour", trips)
         if len(move.terminate) > self.terminations:
             trips.append(_trip("terminations-per-tick", move, f"{self.terminations} terminations"))
             move.guards.append("terminations-per-tick")
@@ -154,6 +152,9 @@ class _Room:
                 _drop(move)
             else:
                 _keep_terminations(move, self.terminations)
+        # last: terminations that are left out save nothing
+        while move.launches and self.rate + move.net_usd_per_hour > self.highest + 1e-9:
+            self._shorten(move, move.launched - 1, "usd-per-hour", trips)
         self.launches -= move.launched
         self.terminations -= len(move.terminate)
         self.rate += move.net_usd_per_hour

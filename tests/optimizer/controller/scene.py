@@ -16,6 +16,7 @@ from optimizer.controller.providers import Provider
 from optimizer.controller.providers.aws import aws_provider
 from optimizer.fake_aws import FakeAws
 from optimizer.plan import Plan
+from policies.protocol import Memory
 from simulator.market import Market, Pool
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -111,6 +112,23 @@ class Run:
 
 
 Begin = Callable[..., Run]
+
+
+class Idler:
+    """A policy that never runs anything; with a fault, one that breaks in its own way."""
+
+    name = "idler"
+
+    def __init__(self, fault: Callable[[], Any] | None = None) -> None:
+        self.fault = fault
+
+    def reset(self, jobs: int, pools: int = 1) -> Memory:
+        del pools
+        return {"seen": np.zeros(jobs, np.int64)}
+
+    def act(self, observation: Any, memory: Memory) -> tuple[Any, Memory]:
+        answer = self.fault() if self.fault is not None else np.zeros(observation.jobs, np.int64)
+        return answer, {"seen": np.asarray(memory["seen"]) + 1}
 
 
 class FakeClock:

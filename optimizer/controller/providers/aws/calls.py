@@ -42,8 +42,8 @@ LONGEST_PAUSE_SECONDS = 16.0
 class Caller:
     """Sends calls one at a time.
 
-    A throttled call makes every call wait, longer each time until one succeeds: a throttled account gets one
-    error per round, not one per call.
+    A throttled call makes every call wait, longer each time until one succeeds, though none longer than its
+    patience: a throttled account gets one error per round, not one per call.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Caller:
         import botocore.exceptions as errors
 
         until = self._steady() + self._settings.patience_seconds
+        tries = 0
         while True:
             self._take_turn()
             try:
@@ -84,6 +85,7 @@ class Caller:
                     raise NoCapacity(str(error)) from error
                 if code in THROTTLED:
                     self.throttles += 1
+                    self._slow_down()
                 elif status < 500:
                     self._pause = 0.0
                     raise Refused(str(error)) from error
@@ -95,12 +97,15 @@ class Caller:
             else:
                 self._pause = 0.0
                 return answer
-            self._back_off()
-            if self._paused_until > until:
+            tries += 1
+            left = until - self._steady()
+            if left <= 0.0:
                 raise Unavailable(f"{getattr(call, '__name__', 'call')}: {problem}") from problem
+            if self._paused_until <= self._steady():
+                self._sleep(min(FIRST_PAUSE_SECONDS * 2**tries, left))
 
     def _take_turn(self) -> None:
-        wait = self._paused_until - self._steady()
+        wait = min(self._paused_until - self._steady(), self._settings.patience_seconds)
         if wait > 0:
             self._sleep(wait)
         now = self._steady()
@@ -112,6 +117,6 @@ class Caller:
             self._tokens, self._filled_at = 1.0, self._steady()
         self._tokens -= 1.0
 
-    def _back_off(self) -> None:
+    def _slow_down(self) -> None:
         self._pause = min(max(2.0 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
         self._paused_until = self._steady() + self._pause * self._random.uniform(0.75, 1.25)
