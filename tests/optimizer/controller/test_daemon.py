@@ -1,0 +1,262 @@
+"""The process: commands, endpoint, metrics, logs; and that it starts light."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from optimizer.cli import app
+from optimizer.controller.config import ControllerSettings
+from optimizer.controller.daemon import Daemon
+from optimizer.controller.journal import Journal
+from optimizer.controller.providers.simulated import SimulatedCloud
+from optimizer.plan import write_plan
+from optimizer.presets import presets_dir
+from simulator.errors import InputError
+from tests.optimizer.controller.scene import job, market, plan, service
+from training.configuration import read_configuration
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A market, a plan and a configuration for it."""
+    of = market([[9] * 300, [1, 0] * 150])
+    of.save(tmp_path / "market.npz")
+    write_plan(
+        plan(of, job(of, "nightly", deadline_hours=15.0), service(of, cold_start_minutes=0.0)),
+        tmp_path / "plan.yaml",
+    )
+    (tmp_path / "controller.yaml").write_text(
+        f"state_dir: {tmp_path}/state\n"
+        "provider:\n"
+        "  kind: simulated\n"
+        f"  simulated: {{market: {tmp_path}/market.npz, seconds_per_tick: 0.05}}\n"
+    )
+    return tmp_path
+
+
+def invoke(folder: Path, *words: str) -> Any:
+    return CliRunner().invoke(app, ["controller", *words, "--config", str(folder / "controller.yaml")])
+
+
+def run_command(folder: Path, *more: str) -> list[str]:
+    files = ["--plan", str(folder / "plan.yaml"), "--config", str(folder / "controller.yaml")]
+    return [sys.executable, "-m", "optimizer.cli", "controller", "run", *files, *more]
+
+
+def test_the_default_mode_changes_nothing_and_journals_each_wish_once(folder: Path) -> None:
+    done = invoke(folder, "run", "--plan", str(folder / "plan.yaml"), "--ticks", "5", "--json")
+    assert done.exit_code == 0, done.output
+    status = json.loads(done.stdout)
+    assert (status["mode"], status["instances"], status["ticks"]) == ("dry-run", 0, 5)
+    audit = invoke(folder, "journal", "--json")
+    entries = json.loads(audit.stdout)["entries"]
+    wishes = [one for one in entries if one["entry"] == "action"]
+    assert {one["state"] for one in wishes} == {"dry-run"}
+    assert {one["workload"] for one in wishes} == {"nightly", "web"}
+    assert len([one for one in wishes if one["workload"] == "nightly"]) == 1
+    assert "greedy" in wishes[0]["why"] or "even-spread" in wishes[0]["why"]
+    plain = invoke(folder, "journal", "--workload", "nightly")
+    assert "launch nightly: 1 spot aws/us-east-1a/m5.large" in plain.stdout
+
+
+def test_apply_mode_acts_and_the_next_run_goes_on(folder: Path) -> None:
+    for _ in range(2):
+        done = invoke(folder, "run", "--plan", str(folder / "plan.yaml"), "--mode", "apply", "--ticks", "3")
+        assert done.exit_code == 0, done.output
+        assert "nightly" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "--plan", "absent.yaml"], "spotwise recommend"),
+        (["run", "--plan", "PLAN", "--mode", "yolo"], "accepted: dry-run"),
+        (["status"], "no controller is running"),
+        (["pause"], "no controller is running"),
+        (["journal"], "there is no journal yet"),
+        (["journal", "--since", "yesterday"], "there is no journal yet"),
+    ],
+)
+def test_what_cannot_be_done_is_said(folder: Path, words: list[str], says: str) -> None:
+    done = invoke(folder, *[str(folder / "plan.yaml") if word == "PLAN" else word for word in words])
+    assert done.exit_code != 0
+    assert says in str(done.exception)
+
+
+def test_a_wrong_setting_is_named_with_its_line(folder: Path) -> None:
+    (folder / "controller.yaml").write_text("provider: {kind: simulated}\nguards: {cooldown_seconds: -1}\n")
+    done = invoke(folder, "status")
+    assert isinstance(done.exception, InputError)
+    assert "line 2, field guards.cooldown_seconds" in str(done.exception)
+    assert "provider simulated needs its settings" in str(done.exception)
+
+
+def test_the_shipped_preset_is_valid_and_names_every_setting() -> None:
+    path = presets_dir() / "controller.yaml"
+    settings = read_configuration(path, ControllerSettings, prefix="SPOTWISE_CONTROLLER", environ={})
+    assert settings.mode == "dry-run"
+    text = path.read_text(encoding="utf-8")
+    for name in _fields(ControllerSettings.model_json_schema()):
+        assert re.search(rf"\b{name}:", text), f"{name} is not in the preset"
+
+
+def _fields(schema: dict[str, Any]) -> set[str]:
+    names = set(schema["properties"])
+    for part in schema["$defs"].values():
+        names |= set(part["properties"])
+    return names - {"template", "version", "subnets"}
+
+
+@pytest.fixture
+def running(folder: Path) -> Iterator[Path]:
+    """A daemon process in apply mode."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        run_command(folder, "--mode", "apply"),
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for _ in range(600):
+            if process.poll() is not None:
+                pytest.fail(process.communicate()[1])
+            done = invoke(folder, "status", "--json") if (folder / "state/token").exists() else None
+            if done is not None and done.exit_code == 0 and "tick" in json.loads(done.stdout):
+                break
+            time.sleep(0.1)
+        yield folder
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    for line in errors.splitlines():
+        assert set(json.loads(line)) >= {"time", "level", "kind", "message"}
+    assert not (folder / "state/token").exists()
+
+
+def test_a_running_daemon_obeys_commands(running: Path) -> None:
+    token_file = running / "state/token"
+    token = token_file.read_text()
+    assert token_file.stat().st_mode & 0o077 == 0
+    url = json.loads((running / "state/endpoint.json").read_text())["url"].removeprefix("http://")
+
+    def ask(method: str, path: str, **headers: str) -> tuple[int, str]:
+        connection = HTTPConnection(url, timeout=10)
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        connection.close()
+        return answer.status, body
+
+    assert ask("GET", "/healthz")[0] == 200
+    assert ask("GET", "/readyz")[0] == 200
+    assert ask("GET", "/nothing")[0] == 404
+    status, text = ask("GET", "/metrics")
+    assert status == 200
+    assert re.search(r"^spotwise_ticks_total \d+$", text, re.MULTILINE)
+    for line in text.splitlines():
+        assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|[a-z_]+(\{[^}]*\})? [-+0-9.einf]+", line), line
+    status, page = ask("GET", "/")
+    assert status == 200
+    assert "Kill switch" in page
+    assert not re.search(r"(src|href)\s*=", page), "the page needs nothing from elsewhere"
+
+    assert ask("POST", "/pause")[0] == 401
+    assert ask("POST", "/pause", Authorization="Bearer wrong")[0] == 401
+    assert ask("GET", "/status", Host="evil.example:80")[0] == 421
+    assert ask("POST", "/explode", Authorization=f"Bearer {token}")[0] == 404
+    assert not json.loads(ask("GET", "/status")[1])["paused"]
+
+    assert invoke(running, "pause").exit_code == 0
+    assert json.loads(invoke(running, "status", "--json").stdout)["paused"]
+    assert invoke(running, "resume").exit_code == 0
+    assert not json.loads(invoke(running, "status", "--json").stdout)["paused"]
+    assert invoke(running, "kill").exit_code == 0
+    assert json.loads(invoke(running, "status", "--json").stdout)["killed"]
+    assert invoke(running, "kill", "--off").exit_code == 0
+    time.sleep(0.3)
+    entries = json.loads(invoke(running, "journal", "--json").stdout)["entries"]
+    asked = [one for one in entries if one["entry"] == "event" and one["kind"] in ("pause", "resume")]
+    assert {one["kind"] for one in asked} == {"pause", "resume"}
+    assert all(one["message"].startswith("asked by cli") for one in asked)
+    assert token not in json.dumps(entries)
+    assert invoke(running, "stop").exit_code == 0
+
+
+def test_the_daemon_imports_no_training_library_and_no_cloud_library_that_it_does_not_use(
+    folder: Path,
+) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = {['spotwise', *run_command(folder, '--ticks', '1')[3:]]!r}\n"
+        "from optimizer.cli import main\n"
+        "main()\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.splitlines()[-1]
+    for heavy in ("torch", "mlflow", "gymnasium", "stable_baselines3", "pandas", "boto3", "duckdb", "plotly"):
+        assert f"'{heavy}'" not in loaded
+
+
+def test_the_endpoint_says_when_its_port_is_taken(tmp_path: Path) -> None:
+    of = market([[9] * 99])
+    the_plan = plan(of, job(of))
+    cloud = SimulatedCloud(of, the_plan)
+
+    def daemon(name: str, port: int, journal: Journal) -> Daemon:
+        settings = ControllerSettings.model_validate(
+            {
+                "state_dir": tmp_path / name,
+                "endpoint": {"port": port},
+                "provider": {"kind": "simulated", "simulated": {"market": "unused"}},
+            }
+        )
+        return Daemon(the_plan, settings, cloud.provider(), journal, lambda *_: None)
+
+    with Journal(tmp_path / "a.sqlite") as one, Journal(tmp_path / "b.sqlite") as two:
+        first = daemon("a", 0, one)
+        assert first.endpoint is not None
+        with pytest.raises(InputError, match="cannot be bound"):
+            daemon("b", first.endpoint.port, two)
+        first.endpoint.stop()
+
+
+def test_the_journal_is_pruned_and_copied_in_time(tmp_path: Path) -> None:
+    of = market([[9] * 300])
+    the_plan = plan(of, service(of, cold_start_minutes=0.0))
+    cloud = SimulatedCloud(of, the_plan)
+    settings = ControllerSettings.model_validate(
+        {
+            "state_dir": tmp_path,
+            "mode": "apply",
+            "endpoint": {"enabled": False},
+            "provider": {"kind": "simulated", "simulated": {"market": "unused"}},
+            "journal": {"retention_days": 1.0, "backup_hours": 2.0},
+        }
+    )
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        Daemon(the_plan, settings, cloud.provider(), journal, lambda *_: None).run(290)
+        assert journal.backup_path.exists()
+        ticks = journal._db.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]
+        assert 144 <= ticks <= 144 + 14
