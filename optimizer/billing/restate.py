@@ -17,6 +17,9 @@ restated by small amounts, and files are forgotten or cut off by large ones."""
 _PARTS = {"days": "ChargePeriodStart::DATE", "accounts": "SubAccountId", "services": "ServiceName"}
 """What the files of one bill may be split by. Services have other names in exports of other formats."""
 
+_MEASURES = {"billed": "BilledCost", "effective": "EffectiveCost"}
+"""Azure's actual set alone bills as much as both sets, but knows no effective cost of commitments."""
+
 _SCOPE = "(scopes.provider, lower(scopes.account), scopes.month)"
 _ROW_KEY = key_sql("ProviderName", "BillingAccountId", "BillingPeriodStart")
 _RECORD_KEY = key_sql("bills.provider", "bills.account", "bills.period")
@@ -132,22 +135,17 @@ def _refuse_losses(ledger: Ledger, ingest_id: int) -> None:
     formats = ledger.rows(
         f"SELECT count(DISTINCT x_SourceFormat) FROM ledger JOIN scopes ON {_ROW_KEY} = {_SCOPE}"
     )[0][0]
-    for name, part in _PARTS.items():
-        if name == "services" and formats > 1:
-            continue
-        for loss in _losses(ledger, ingest_id, part):
-            if loss.after < (1 - LOSS) * loss.before:
-                what = f"{loss.after:.2f} in these files"
-            elif loss.absent_charges > LOSS * loss.before:
-                some = ", ".join(loss.absent[:3]) + (", …" if len(loss.absent) > 3 else "")
-                what = f"these files have nothing of {len(loss.absent)} of its {loss.count} {name} ({some})"
-            else:
+    for measure, column in _MEASURES.items():
+        for name, part in _PARTS.items():
+            if name == "services" and formats > 1:
                 continue
-            raise InputError(
-                f"{loss.bill}: the ledger has charges of {loss.before:.2f} {loss.currency}, from"
-                f" {_files(ledger, loss.bill, ingest_id)}; {what}. A bill is replaced whole: give all its"
-                " files together, or --replace to put these in its place; nothing was written"
-            )
+            for loss in _losses(ledger, ingest_id, column, part):
+                if what := loss.told(name):
+                    raise InputError(
+                        f"{loss.bill}: the ledger has {measure} charges of {loss.before:.2f} {loss.currency},"
+                        f" from {_files(ledger, loss.bill, ingest_id)}; {what}. A bill is replaced whole:"
+                        " give all its files together, or --replace to put these in its place; nothing was written"
+                    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +160,22 @@ class _Loss:
     absent: list[str]
     absent_charges: Decimal
 
+    def told(self, name: str) -> str:
+        """Return what is lost, or nothing if it is little; `name` is what the bill is split by."""
+        if self.after < (1 - LOSS) * self.before:
+            return f"{self.after:.2f} in these files"
+        if self.absent_charges > LOSS * self.before:
+            some = ", ".join(self.absent[:3]) + (", …" if len(self.absent) > 3 else "")
+            return f"these files have nothing of {len(self.absent)} of its {self.count} {name} ({some})"
+        return ""
 
-def _losses(ledger: Ledger, ingest_id: int, part: str) -> list[_Loss]:
+
+def _losses(ledger: Ledger, ingest_id: int, column: str, part: str) -> list[_Loss]:
     rows = ledger.rows(
         "WITH charged AS (SELECT scopes.provider, scopes.account, scopes.month, BillingCurrency AS currency,"
         f" coalesce(({part})::VARCHAR, '(none)') AS part,"
-        " coalesce(sum(greatest(BilledCost, 0)) FILTER (x_IngestId <> $id), 0) AS before,"
-        " coalesce(sum(greatest(BilledCost, 0)) FILTER (x_IngestId = $id), 0) AS after,"
+        f" coalesce(sum(greatest({column}, 0)) FILTER (x_IngestId <> $id), 0) AS before,"
+        f" coalesce(sum(greatest({column}, 0)) FILTER (x_IngestId = $id), 0) AS after,"
         " bool_or(x_IngestId <> $id) AS was, bool_or(x_IngestId = $id) AS stays"
         f" FROM ledger JOIN scopes ON {_ROW_KEY} = {_SCOPE} GROUP BY ALL)"
         " SELECT provider, account, month, currency, sum(before), sum(after), count(*) FILTER (was),"

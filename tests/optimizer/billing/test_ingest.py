@@ -545,7 +545,7 @@ def test_files_with_many_of_the_same_charges_are_refused(tmp_path: Path) -> None
         (
             [{}, {"line_item_unblended_cost": "0.2"}],
             [{"line_item_resource_id": "i-2"}],
-            r"charges of 0\.30 USD, from .*cur\.csv; 0\.10 in these files",
+            r"billed charges of 0\.30 USD, from .*cur\.csv; 0\.10 in these files",
         ),
         (
             [{}],
@@ -587,6 +587,18 @@ def test_another_part_of_a_bill_does_not_silently_take_its_place(
         "Nonsense" not in row.values() for row in second
     )
     assert ingest([str(two)], path, replace=True).replaced[0].before > 0
+
+
+def test_one_of_azures_sets_does_not_silently_take_the_place_of_both(tmp_path: Path) -> None:
+    path = tmp_path / "l.duckdb"
+    actual, amortized = write_azure(demo_scenario("azure", days=5), tmp_path / "export").files
+    # The second set adds what the first does not know.
+    ingest([str(actual)], path)
+    ingest([str(tmp_path / "export")], path)
+    with pytest.raises(InputError, match="the ledger has effective charges of"):
+        ingest([str(actual)], path)
+    with pytest.raises(InputError, match="the ledger has billed charges of"):
+        ingest([str(amortized)], path)
 
 
 def test_a_bill_that_grows_or_changes_a_little_is_replaced_without_asking(
