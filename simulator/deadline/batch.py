@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -138,6 +139,14 @@ class MarketStack:
     def pools(self) -> int:
         """Number of pools P."""
         return int(self.capacity.shape[1])
+
+    @cached_property
+    def by_tick(self) -> tuple[NDArray[np.int32], FloatArray]:
+        """Capacity and spot price as (M, T, P): the pools of a tick lie together, for kernels that use all."""
+        return (
+            np.ascontiguousarray(self.capacity.transpose(0, 2, 1)),
+            np.ascontiguousarray(self.spot_price.transpose(0, 2, 1)),
+        )
 
 
 class DeadlineBatch:

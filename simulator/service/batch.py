@@ -97,6 +97,7 @@ class ServiceBatch:
             raise InputError(f"{len(services)} services for {size} windows; accepted: one, or one for each")
         self.length = min(one.ticks for one in services) if ticks is None else ticks
         self.stack, self.service = stack, service
+        self._capacity, self._spot_price = stack.by_tick
         pools = stack.pools
         self.ticks = np.full(size, self.length, np.int64)
         self.demand = np.zeros((size, max(self.length, 1)), np.int64)
@@ -214,7 +215,7 @@ class ServiceBatch:
             asked=self._asked.copy(),
             granted=self._held[np.arange(self.size), :, last],
             ready=self.ready.copy(),
-            spot_price=self.stack.spot_price[self.market, :, now] * self.spot_scale[:, None],
+            spot_price=self._spot_price[self.market, now] * self.spot_scale[:, None],
             on_demand_price=self.stack.on_demand_price[self.market, now] * self.on_demand_scale,
             region=self.stack.region[self.market],
         )
@@ -237,7 +238,7 @@ class ServiceBatch:
         shared = self._members.size > 0
         if shared:
             divide(
-                self.stack.capacity,
+                self._capacity,
                 self.market,
                 self.start,
                 self.tick,
@@ -250,8 +251,8 @@ class ServiceBatch:
             )
         advance(
             self.stack.tick_seconds / 3600.0,
-            self.stack.capacity,
-            self.stack.spot_price,
+            self._capacity,
+            self._spot_price,
             self.stack.on_demand_price,
             self.market,
             self.start,

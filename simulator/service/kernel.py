@@ -12,8 +12,8 @@ from simulator.deadline.kernel import B1, F8, I4, I8
 @njit(cache=True, nogil=True)
 def advance(
     hours: float,
-    capacity: NDArray[np.int32],  # (M, P, T)
-    spot_price: F8,  # (M, P, T)
+    capacity: NDArray[np.int32],  # (M, T, P)
+    spot_price: F8,  # (M, T, P)
     on_demand_price: F8,  # (M, T)
     market: I8,
     start: I8,
@@ -61,7 +61,7 @@ def advance(
             grant = want
             had = held[i, p, before] if tick[i] > 0 else 0
             if p < pools:
-                grant = min(want, share[i, p] if shared else capacity[m, p, t])
+                grant = min(want, share[i, p] if shared else capacity[m, t, p])
                 if grant < had and grant < want:
                     counts[i, 1] += min(had, want) - grant
                 if want > had and grant < want:
@@ -70,7 +70,7 @@ def advance(
             counts[i, 0] += max(grant - had, 0)
             if counted:
                 if p < pools:
-                    tick_cost[i] += grant * spot_price[m, p, t] * spot_hours
+                    tick_cost[i] += grant * spot_price[m, t, p] * spot_hours
                 else:
                     tick_cost[i] += max(grant - committed[i], 0) * on_demand_price[m, t] * on_demand_hours
             if counted:
@@ -82,7 +82,7 @@ def advance(
         ready[i] = total
         if counted:
             spot, on_demand = _minimum_bill(
-                held[i], tick[i], committed[i], minimum_ticks[i], spot_price[m, :, t], on_demand_price[m, t]
+                held[i], tick[i], committed[i], minimum_ticks[i], spot_price[m, t], on_demand_price[m, t]
             )
             tick_cost[i] += spot * spot_hours + on_demand * on_demand_hours
             need = demand[i, tick[i]]

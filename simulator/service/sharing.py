@@ -19,7 +19,7 @@ from simulator.deadline.kernel import B1, I8
 
 @njit(cache=True, nogil=True)
 def divide(
-    capacity: NDArray[np.int32],  # (M, P, T)
+    capacity: NDArray[np.int32],  # (M, T, P)
     market: I8,
     start: I8,
     tick: I8,
@@ -44,7 +44,7 @@ def divide(
         m, t, count = market[lead], start[lead] + tick[lead], len(rows)
         before, turn = (tick[lead] - 1) % ring, int(tick[lead])
         for p in range(pools):
-            left = np.int64(capacity[m, p, t])
+            left = np.int64(capacity[m, t, p])
             keeping = np.int64(0)
             for j in range(count):
                 had = held[rows[j], p, before] if tick[lead] > 0 else np.int64(0)
