@@ -25,7 +25,8 @@ from optimizer.fake_aws.api import (
 from optimizer.fake_aws.api import tags as tag_api
 from optimizer.fake_aws.api.call import Action, Request
 from optimizer.fake_aws.clock import Clock, ManualClock, milliseconds, moment
-from optimizer.fake_aws.cloud.cloud import Bill, Cloud, Event
+from optimizer.fake_aws.cloud.cloud import Bill, Cloud
+from optimizer.fake_aws.cloud.notices import Event
 from optimizer.fake_aws.control import PREFIX, answer_control
 from optimizer.fake_aws.errors import AwsError
 from optimizer.fake_aws.faults import Fault, Faults
@@ -66,7 +67,7 @@ def _session() -> boto3.Session:
     """One session for all fakes: it reads the service models once."""
     import boto3
 
-    return boto3.Session(aws_access_key_id="fake", aws_secret_access_key="fake")  # noqa: S106 - no secret
+    return boto3.Session()
 
 
 class FakeAws:
@@ -128,7 +129,7 @@ class FakeAws:
         self._changed = threading.Condition(self._lock)
         self._numbers = count(1)
         self._closing = False
-        self._clients: dict[tuple[str, str, str], Any] = {}
+        self._clients: dict[tuple[str, ...], Any] = {}
         self._server = Server(self.handle, host, port)
 
     # ---------------------------------------------------------------------------------------- lifetime
@@ -137,24 +138,32 @@ class FakeAws:
         """URL at which it listens."""
         return self._server.url
 
-    def client(self, service: str, region: str | None = None, **settings: Any) -> Any:
+    def client(
+        self, service: str, region: str | None = None, *, access_key: str = "fake", **settings: Any
+    ) -> Any:
         """A boto3 client of the fake that does not retry; `settings` go to `botocore.config.Config`.
 
         Args:
             service: `ec2`, `autoscaling`, `sqs` or `sts`.
             region: A region of the market; by default its first.
+            access_key: Key id by which the log tells callers apart.
             settings: For example `retries={"mode": "standard", "total_max_attempts": 3}`.
         """
         from botocore.config import Config
 
         region = region or next(iter(self._cloud.regions))
-        key = (service, region, repr(sorted(settings.items())))
+        key = (service, region, access_key, repr(sorted(settings.items())))
         with self._lock:
             if key not in self._clients:
                 config = Config(**{"retries": {"total_max_attempts": 1}, **settings})
                 connect: Callable[..., Any] = _session().client  # its stubs know literal service names only
                 self._clients[key] = connect(
-                    service, region_name=region, endpoint_url=self.endpoint, config=config
+                    service,
+                    region_name=region,
+                    endpoint_url=self.endpoint,
+                    aws_access_key_id=access_key,
+                    aws_secret_access_key="fake",  # noqa: S106 - no secret
+                    config=config,
                 )
             return self._clients[key]
 
@@ -209,7 +218,7 @@ class FakeAws:
         """Every event that the cloud published."""
         with self._lock:
             self._settle()
-            return list(self._cloud.events)
+            return list(self._cloud.notices.events)
 
     def held(self) -> dict[str, int]:
         """Spot instances held, by name of the pool."""
@@ -236,7 +245,7 @@ class FakeAws:
             if region not in self._cloud.regions:
                 raise InputError(f"region {region}; accepted: {', '.join(self._cloud.regions)}")
             for _ in range(copies):
-                self._cloud.publish_raw(
+                self._cloud.notices.publish_raw(
                     region, kind, instance_id, detail, resource=f"arn:aws:ec2:{region}:instance/{instance_id}"
                 )
             self._changed.notify_all()
@@ -262,7 +271,7 @@ class FakeAws:
         with self._changed:
             self._settle()
             for name in instance_ids:
-                self._cloud.interrupt(name)
+                self._cloud.interruptions.interrupt(name)
             self._changed.notify_all()
 
     # ---------------------------------------------------------------------------------------- requests

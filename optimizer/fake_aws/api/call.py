@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from optimizer.fake_aws.clock import moment
-from optimizer.fake_aws.cloud.cloud import Cloud, Region
+from optimizer.fake_aws.cloud.cloud import Cloud
+from optimizer.fake_aws.cloud.region import Region
 from optimizer.fake_aws.errors import AwsError, invalid
 from optimizer.fake_aws.limits import RateLimits
 

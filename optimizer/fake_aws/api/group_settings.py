@@ -102,9 +102,11 @@ def _checked(request: Request, settings: Settings) -> Settings:
 
 
 def _merged_policy(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """An update may give the launch template or the distribution alone; the distribution's members too."""
-    distribution = {**old.get("InstancesDistribution", {}), **new.get("InstancesDistribution", {})}
-    return {**old, **new, "InstancesDistribution": distribution}
+    """An update may give the launch template or the distribution alone, and some of their members."""
+    return {
+        name: {**old.get(name, {}), **new.get(name, {})}
+        for name in ("LaunchTemplate", "InstancesDistribution")
+    }
 
 
 def _zones(request: Request) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from typing import Any
 from optimizer.fake_aws.api.call import Action, Reply, Request, once, page, passes, tag_list, tags_for
 from optimizer.fake_aws.api.templates import merged_template
 from optimizer.fake_aws.clock import moment
-from optimizer.fake_aws.cloud.cloud import SPOT_TAKEN, USER_ENDED
+from optimizer.fake_aws.cloud.cloud import USER_ENDED
 from optimizer.fake_aws.cloud.instances import Instance
+from optimizer.fake_aws.cloud.interruptions import SPOT_TAKEN
 from optimizer.fake_aws.cloud.pools import subnet_of
 from optimizer.fake_aws.errors import AwsError, invalid, missing
 

@@ -211,8 +211,7 @@ def change_message_visibility(request: Request) -> Reply:
 def _change(request: Request, queue: Queue, entry: dict[str, Any]) -> Reply:
     hide = entry.get("VisibilityTimeout", 0)
     _check_hide(hide)
-    if not queue.change_visibility(entry["ReceiptHandle"], request.cloud.now, hide * 1000):
-        raise AwsError("ReceiptHandleIsInvalid", "The input receipt handle is invalid.")
+    queue.change_visibility(entry["ReceiptHandle"], request.cloud.now, hide * 1000)
     return {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -97,11 +98,11 @@ class Fleet:
         if missing > 0 and self.kind == "maintain":
             self._heal_later()
 
-    def _fill(self, lifecycle: str, units: float) -> Filled:
+    def _fill(self, lifecycle: str, units: float, offers: Sequence[Offer] | None = None) -> Filled:
         spot = lifecycle == "spot"
         filled = fill(
             self.cloud,
-            self.offers,
+            self.offers if offers is None else offers,
             lifecycle,
             self.spot_strategy if spot else self.on_demand_strategy,
             units,
@@ -173,7 +174,8 @@ class Fleet:
     def endangered(self, instance: Instance) -> None:
         """Start a replacement if the fleet was made with `launch` as its replacement strategy."""
         if self.shown.get("rebalance") and self.state == "active":
-            self._fill("spot", instance.weight)
+            lasting = [o for o in self.offers if self.cloud.interruptions.lasting(o.pool) > 0]
+            self._fill("spot", instance.weight, lasting)
 
     def _heal_later(self) -> None:
         due = self.cloud.now + int(self.cloud.options.healing_seconds * 1000)

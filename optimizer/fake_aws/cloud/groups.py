@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -159,13 +160,15 @@ class Group:
         if done.units + spot.units < missing:
             self.heal_later()
 
-    def _fill(self, lifecycle: str, strategy: str, units: float, cause: str) -> Filled:
+    def _fill(
+        self, lifecycle: str, strategy: str, units: float, cause: str, offers: Sequence[Offer] | None = None
+    ) -> Filled:
         held = Counter(i.pool for i in self.members.values() if i.lifecycle == lifecycle)
         zones = Counter(dict.fromkeys(self.settings.zones, 0))
         zones.update(i.zone for i in self.members.values())
         filled = fill(
             self._cloud,
-            self.settings.offers,
+            self.settings.offers if offers is None else offers,
             lifecycle,
             strategy,
             units,
@@ -278,9 +281,9 @@ class Group:
         """With capacity rebalancing: start a replacement, and let the old one go once it runs."""
         if not self.settings.capacity_rebalance or instance.id in self._leaving:
             return
-        filled = self._fill(
-            "spot", self.settings.mix.spot_strategy, instance.weight, "an instance at risk of interruption"
-        )
+        lasting = [o for o in self.settings.offers if self._cloud.interruptions.lasting(o.pool) > 0]
+        strategy, cause = self.settings.mix.spot_strategy, "an instance at risk of interruption"
+        filled = self._fill("spot", strategy, instance.weight, cause, lasting)
         if not filled.launched:
             return
         self._leaving.add(instance.id)

@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import count
 
+from optimizer.fake_aws.errors import AwsError
+
 
 @dataclass(eq=False)
 class Message:
@@ -24,6 +26,7 @@ class Message:
         receives: How often it was received.
         first_received_ms: When it was received first.
         deleted: Whether it is gone.
+        turn: Number of the last time that it was hidden; earlier ones no longer count.
     """
 
     id: str
@@ -35,6 +38,7 @@ class Message:
     receives: int = 0
     first_received_ms: int = 0
     deleted: bool = False
+    turn: int = -1
 
     @property
     def md5(self) -> str:
@@ -105,13 +109,19 @@ class Queue:
             message.deleted = True
         return message is not None
 
-    def change_visibility(self, receipt: str, now: int, hide_ms: int) -> bool:
-        """Hide a received message for `hide_ms` from now; False if the handle is not known."""
+    def change_visibility(self, receipt: str, now: int, hide_ms: int) -> None:
+        """Hide a received message for `hide_ms` from now.
+
+        Raises:
+            AwsError: `ReceiptHandleIsInvalid`, or `MessageNotInflight` once it is visible again.
+        """
+        self._reveal(now)
         message = self._by_receipt.get(receipt)
         if message is None:
-            return False
+            raise AwsError("ReceiptHandleIsInvalid", "The input receipt handle is invalid.")
+        if message.visible_ms <= now:
+            raise AwsError("MessageNotInflight", "The specified message is not in flight.")
         self._hide(message, now, hide_ms)
-        return True
 
     def purge(self) -> None:
         """Delete every message."""
@@ -122,31 +132,24 @@ class Queue:
     def counts(self, now: int) -> tuple[int, int, int]:
         """Messages that are visible, in flight and delayed."""
         self._reveal(now)
-        hidden = [m for due, _, m in self._hidden if not m.deleted and m.visible_ms == due]
+        hidden = [m for _, turn, m in self._hidden if not m.deleted and m.turn == turn]
         flying = sum(1 for message in hidden if message.receives)
         return sum(not m.deleted for m in self._ready), flying, len(hidden) - flying
 
-    def next_visible_ms(self, now: int) -> int | None:
-        """When a message can be received: now, later, or never as things are."""
-        self._reveal(now)
-        if any(not message.deleted for message in self._ready):
-            return now
-        return self._hidden[0][0] if self._hidden else None
-
     def _put(self, message: Message, now: int) -> None:
         if message.visible_ms > now:
-            heapq.heappush(self._hidden, (message.visible_ms, next(self._number), message))
+            self._hide(message, now, message.visible_ms - now)
         else:
             self._ready.append(message)
 
     def _hide(self, message: Message, now: int, hide_ms: int) -> None:
-        message.visible_ms = now + hide_ms
-        heapq.heappush(self._hidden, (message.visible_ms, next(self._number), message))
+        message.visible_ms, message.turn = now + hide_ms, next(self._number)
+        heapq.heappush(self._hidden, (message.visible_ms, message.turn, message))
 
     def _reveal(self, now: int) -> None:
         while self._hidden and self._hidden[0][0] <= now:
-            due, _, message = heapq.heappop(self._hidden)
-            if not message.deleted and message.visible_ms == due:  # otherwise hidden again for longer
+            _, turn, message = heapq.heappop(self._hidden)
+            if not message.deleted and message.turn == turn:
                 self._ready.append(message)
 
 

@@ -24,6 +24,7 @@ QUERY_CODES = {
         for code in (
             "BatchEntryIdsNotDistinct",
             "EmptyBatchRequest",
+            "MessageNotInflight",
             "TooManyEntriesInBatchRequest",
             "UnsupportedOperation",
         )

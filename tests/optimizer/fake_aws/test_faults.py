@@ -123,6 +123,8 @@ def test_the_log_has_mutating_calls_in_order_with_their_outcome(fake: FakeAws) -
     ]
     assert fake.log.calls[0].parameters["MaxCount"] == 1
     assert fake.log.calls[0].access_key == "fake"
+    fake.client("ec2", access_key="second-leader").terminate_instances(InstanceIds=[launched])
+    assert fake.log.calls[-1].access_key == "second-leader"
     assert fake.log.counts["DescribeInstances"] == 1
     numbers = [call.number for call in fake.log.calls]
     assert numbers == sorted(numbers)

@@ -115,6 +115,16 @@ def test_an_instant_fleet_does_not_heal(fake: FakeAws) -> None:
     assert states(fake) == {launched: "terminated"}
 
 
+def test_a_fleet_that_is_requested_launches_once_and_says_nothing(fake: FakeAws) -> None:
+    reply = make_fleet(fake, 2, kind="request")
+    assert "Instances" not in reply
+    launched = active(fake, reply["FleetId"])
+    assert len(launched) == 2
+    fake.interrupt(*launched)
+    fake.advance(1200)
+    assert active(fake, reply["FleetId"]) == []
+
+
 def test_weights_count_units(fake: FakeAws) -> None:
     overrides = [{"InstanceType": "m5.large", "AvailabilityZone": ZONE_A, "WeightedCapacity": 2.0}]
     reply = make_fleet(fake, 5, overrides=overrides)
@@ -193,6 +203,20 @@ def test_capacity_rebalancing_is_for_maintained_fleets(fake: FakeAws) -> None:
     assert len(active(fake, fleet)) == 2
     fake.advance(300)
     assert len(active(fake, fleet)) == 1
+
+
+def test_replacements_do_not_chase_each_other_into_a_pool_that_goes(make_fake: MakeFake) -> None:
+    fake = make_fake(small_market(spot_capacity=[[10**6] * 2 + [0] * 2, [0] * 4, [0] * 4]))
+    options = {
+        "AllocationStrategy": "lowest-price",
+        "MaintenanceStrategies": {"CapacityRebalance": {"ReplacementStrategy": "launch"}},
+    }
+    fleet = make_fleet(fake, 3, kind="maintain", SpotOptions=options)["FleetId"]
+    fake.advance(1199)
+    warned = [event.instance_id for event in fake.events()]
+    assert sorted(warned) == sorted(active(fake, fleet))
+    fake.advance(1)
+    assert active(fake, fleet) == []
 
 
 def test_deleting_a_fleet_ends_its_instances_or_lets_them_go(fake: FakeAws) -> None:

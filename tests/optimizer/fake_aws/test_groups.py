@@ -239,6 +239,37 @@ def test_instances_can_join_and_leave(fake: FakeAws) -> None:
     assert states(fake)[single] == "running"
 
 
+def test_an_unhealthy_instance_is_replaced(fake: FakeAws) -> None:
+    client = make_group(fake, 2)
+    sick, well = members(fake)
+    client.set_instance_health(InstanceId=sick, HealthStatus="Unhealthy")
+    fake.advance(30)
+    shown = client.describe_auto_scaling_instances()["AutoScalingInstances"]
+    assert [instance["AutoScalingGroupName"] for instance in shown] == ["web", "web"]
+    assert sick not in [instance["InstanceId"] for instance in shown]
+    assert well in [instance["InstanceId"] for instance in shown]
+
+
+def test_weights_count_units(fake: FakeAws) -> None:
+    client = make_group(fake, 0)
+    client.update_auto_scaling_group(
+        AutoScalingGroupName="web",
+        DesiredCapacity=5,
+        MixedInstancesPolicy={
+            "LaunchTemplate": {"Overrides": [{"InstanceType": "m5.large", "WeightedCapacity": "2"}]},
+            "InstancesDistribution": {"OnDemandBaseCapacity": 2},
+        },
+    )
+    assert lifecycles(fake) == {"on-demand": 1, "spot": 2}
+    for desired, expected in (
+        (5, {"on-demand": 1, "spot": 2}),
+        (4, {"on-demand": 1, "spot": 1}),
+        (2, {"on-demand": 1}),
+    ):
+        client.set_desired_capacity(AutoScalingGroupName="web", DesiredCapacity=desired)
+        assert lifecycles(fake) == expected
+
+
 def test_suspended_processes_do_nothing(fake: FakeAws) -> None:
     client = make_group(fake, 1)
     client.suspend_processes(AutoScalingGroupName="web", ScalingProcesses=["Launch", "Terminate"])
@@ -269,6 +300,19 @@ def test_tags_reach_the_instances(fake: FakeAws) -> None:
         Filters=[{"Name": "tag:own", "Values": ["x"]}]
     )
     assert len(found["AutoScalingGroups"]) == 1
+
+
+def test_tags_of_groups_can_be_changed(fake: FakeAws) -> None:
+    client = make_group(fake, 1)
+    tag = {"ResourceId": "web", "ResourceType": "auto-scaling-group", "Key": "k"}
+    client.create_or_update_tags(Tags=[{**tag, "Value": "v", "PropagateAtLaunch": True}])
+    (shown,) = client.describe_tags(Filters=[{"Name": "key", "Values": ["k"]}])["Tags"]
+    assert (shown["Value"], shown["PropagateAtLaunch"]) == ("v", True)
+    client.delete_tags(Tags=[tag])
+    assert client.describe_tags()["Tags"] == []
+    with pytest.raises(ClientError) as caught:
+        client.create_or_update_tags(Tags=[{**tag, "ResourceId": "nothing"}])
+    assert code_of(caught) == "ValidationError"
 
 
 def test_describe_calls_of_groups_lag_behind(make_fake: MakeFake) -> None:

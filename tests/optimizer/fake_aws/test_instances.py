@@ -254,6 +254,21 @@ def test_boot_and_shutdown_take_their_time(make_fake: MakeFake) -> None:
     assert states(fake) == {launched: "terminated"}
 
 
+def test_status_shows_running_instances_unless_asked_for_all(make_fake: MakeFake) -> None:
+    fake = make_fake(boot_seconds=30)
+    ec2 = fake.client("ec2")
+    (launched,) = run(fake)
+    assert ec2.describe_instance_status()["InstanceStatuses"] == []
+    (status,) = ec2.describe_instance_status(IncludeAllInstances=True)["InstanceStatuses"]
+    assert (status["InstanceState"]["Name"], status["InstanceStatus"]["Status"]) == (
+        "pending",
+        "initializing",
+    )
+    fake.advance(30)
+    (status,) = ec2.describe_instance_status(InstanceIds=[launched])["InstanceStatuses"]
+    assert (status["InstanceState"]["Name"], status["InstanceStatus"]["Status"]) == ("running", "ok")
+
+
 def test_describe_calls_lag_behind(make_fake: MakeFake) -> None:
     fake = make_fake(consistency_seconds=5)
     (launched,) = run(fake)

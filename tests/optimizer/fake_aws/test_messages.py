@@ -68,7 +68,36 @@ def test_visibility_can_be_changed(fake: FakeAws, sqs: Any, url: str) -> None:
     fake.advance(1)
     (message,) = receive(sqs, url)
     sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)
+    (message,) = receive(sqs, url)
+    fake.advance(60)
+    with pytest.raises(ClientError) as caught:
+        sqs.change_message_visibility(
+            QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=100
+        )
+    assert code_of(caught) == "AWS.SimpleQueueService.MessageNotInflight"
     assert len(receive(sqs, url)) == 1
+
+
+def test_visibility_of_several_can_be_changed_and_a_queue_has_a_default(
+    fake: FakeAws, sqs: Any, url: str
+) -> None:
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "10"})
+    for _ in range(2):
+        sqs.send_message(QueueUrl=url, MessageBody="work")
+    entries = [
+        {"Id": str(i), "ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": 20 * i}
+        for i, message in enumerate(receive(sqs, url))
+    ]
+    reply = sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+    assert [done["Id"] for done in reply["Successful"]] == ["0", "1"]
+    assert len(receive(sqs, url)) == 1
+    fake.advance(10)
+    assert len(receive(sqs, url)) == 1
+    fake.advance(10)
+    assert len(receive(sqs, url)) == 2
+    with pytest.raises(ClientError) as caught:
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "43201"})
+    assert code_of(caught) == "InvalidAttributeValue"
 
 
 def test_counts_tell_visible_flying_and_delayed(fake: FakeAws, sqs: Any, url: str) -> None:
