@@ -142,7 +142,7 @@ class MarketStack:
 
     @cached_property
     def by_tick(self) -> tuple[NDArray[np.int32], FloatArray]:
-        """Capacity and spot price as (M, T, P): the pools of a tick lie together, for kernels that use all."""
+        """Capacity and spot price as (M, T, P): pools of a tick lie together, for kernels that use all."""
         return (
             np.ascontiguousarray(self.capacity.transpose(0, 2, 1)),
             np.ascontiguousarray(self.spot_price.transpose(0, 2, 1)),
