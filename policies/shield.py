@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from policies.legality import write_legal
+from policies.legality import write_legal, write_safe
 from policies.protocol import DeadlinePolicy, Memory
 from simulator.deadline.observation import (
-    FIRST_SPOT,
-    IDLE,
     ON_DEMAND,
     BoolArray,
     DeadlineObservation,
@@ -44,18 +42,7 @@ def legal_actions(observation: DeadlineObservation) -> BoolArray:
     slack for spot.
     """
     legal = np.empty((observation.jobs, observation.pools + 2), np.bool_)
-    write_legal(
-        np.arange(observation.jobs),
-        float(observation.tick_seconds),
-        np.ascontiguousarray(observation.work_left, np.float64),
-        np.ascontiguousarray(observation.time_left, np.float64),
-        np.ascontiguousarray(observation.placement, np.int64),
-        np.ascontiguousarray(observation.unsaved_work, np.float64),
-        np.ascontiguousarray(observation.restart_overhead, np.float64),
-        np.ascontiguousarray(observation.checkpoint_interval, np.float64),
-        np.ascontiguousarray(observation.askable, np.bool_),
-        legal,
-    )
+    write_legal(np.arange(observation.jobs), *_state(observation), legal)
     return legal
 
 
@@ -78,16 +65,31 @@ def apply_shield(observation: DeadlineObservation, action: ArrayLike) -> IntArra
     asked = np.asarray(action)
     if asked.shape != (observation.jobs,):
         raise ValueError(f"actions of shape {asked.shape} for {observation.jobs} jobs; one per job is needed")
-    legal = legal_actions(observation)
-    safe = _whole_numbers(asked, legal.shape[1])
-    unavailable = np.flatnonzero(safe >= FIRST_SPOT)
-    unavailable = unavailable[~observation.askable[unavailable, safe[unavailable] - FIRST_SPOT]]
-    safe[unavailable] = IDLE
-    return np.where(legal[np.arange(len(safe)), safe], safe, ON_DEMAND)
+    safe = np.empty(observation.jobs, np.int64)
+    write_safe(_whole_numbers(asked, observation.pools + 2), *_state(observation), safe)
+    return safe
+
+
+def _state(
+    observation: DeadlineObservation,
+) -> tuple[float, FloatArray, FloatArray, IntArray, FloatArray, FloatArray, FloatArray, BoolArray]:
+    """What the rule looks at; other dtypes, for which it would be compiled anew, are converted."""
+    return (
+        float(observation.tick_seconds),
+        np.ascontiguousarray(observation.work_left, np.float64),
+        np.ascontiguousarray(observation.time_left, np.float64),
+        np.ascontiguousarray(observation.placement, np.int64),
+        np.ascontiguousarray(observation.unsaved_work, np.float64),
+        np.ascontiguousarray(observation.restart_overhead, np.float64),
+        np.ascontiguousarray(observation.checkpoint_interval, np.float64),
+        np.ascontiguousarray(observation.askable, np.bool_),
+    )
 
 
 def _whole_numbers(asked: NDArray[Any], actions: int) -> IntArray:
-    """The actions that are one of 0 ... `actions` - 1, on-demand for everything else."""
+    """The actions as integers, on-demand for what is not one of 0 ... `actions` - 1."""
+    if asked.dtype == np.int64:  # what policies say: nothing to convert
+        return np.ascontiguousarray(asked)
     if asked.dtype.kind not in "biuf":  # booleans, integers, floats
         return np.full(asked.shape, ON_DEMAND, np.int64)
     known = (asked >= 0) & (asked < actions)

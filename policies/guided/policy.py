@@ -50,15 +50,22 @@ class TrainedRange:
 
     def covers(self, observation: DeadlineObservation, pool: IntArray) -> BoolArray:
         """(N,) whether each job is one the networks know."""
-        ratio = observation.spot_price[np.arange(len(pool)), pool] / observation.on_demand_price
-        return np.asarray(
-            (abs(observation.tick_seconds - self.tick_seconds) < 1e-6)
-            & (observation.time_total <= 3600.0 * self.most_hours + 1e-6)
-            & (observation.restart_overhead <= 60.0 * self.most_overhead_minutes + 1e-6)
-            & (ratio >= self.least_ratio)
-            & (ratio <= self.most_ratio)
-            & (observation.checkpoint_interval == 0.0)
-        )
+        known = np.zeros(len(pool), np.bool_)
+        if abs(observation.tick_seconds - self.tick_seconds) < 1e-6:
+            _cover(
+                3600.0 * self.most_hours + 1e-6,
+                60.0 * self.most_overhead_minutes + 1e-6,
+                self.least_ratio,
+                self.most_ratio,
+                np.ascontiguousarray(observation.time_total, np.float64),
+                np.ascontiguousarray(observation.restart_overhead, np.float64),
+                np.ascontiguousarray(observation.checkpoint_interval, np.float64),
+                np.ascontiguousarray(observation.spot_price, np.float64),
+                np.ascontiguousarray(observation.on_demand_price, np.float64),
+                pool,
+                known,
+            )
+        return known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,6 +251,30 @@ class GuidedPolicy:
                 np.tanh(x, out=x)
         mean: NDArray[np.float32] = x.mean(axis=0)
         return mean
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _cover(
+    most_seconds: float,
+    most_overhead: float,
+    least_ratio: float,
+    most_ratio: float,
+    time_total: FloatArray,
+    restart_overhead: FloatArray,
+    checkpoint_interval: FloatArray,
+    spot_price: FloatArray,  # (N, P)
+    on_demand_price: FloatArray,
+    pool: IntArray,
+    known: BoolArray,
+) -> None:
+    for i in range(known.shape[0]):
+        ratio = spot_price[i, pool[i]] / on_demand_price[i]
+        known[i] = (
+            time_total[i] <= most_seconds
+            and restart_overhead[i] <= most_overhead
+            and least_ratio <= ratio <= most_ratio
+            and checkpoint_interval[i] == 0.0
+        )
 
 
 @njit(cache=True, nogil=True)

@@ -156,6 +156,30 @@ def fight(seed: int, size: int, pools: int, tick: int, policy: DeadlinePolicy | 
     return Tally(size, int(batch.missed.sum()), int(batch.counts[:, 5].sum()), int(batch.counts[:, 1].sum()))
 
 
+@given(seed=st.integers(0, 2**32 - 1), pools=st.integers(1, 3))
+@settings(max_examples=100)
+def test_what_the_shield_says_is_the_asked_action_where_the_mask_has_it(seed: int, pools: int) -> None:
+    rng = np.random.default_rng(seed)
+    batch = arena(rng, 72, pools, 600)
+    for turn in range(6):
+        seen = batch.observe()
+        asked = hostile_actions(rng, batch, turn)
+        legal, action = legal_actions(seen), apply_shield(seen, asked)
+        for i, wish in enumerate(asked):
+            if wish not in range(pools + 2):
+                assert action[i] == ON_DEMAND
+            elif legal[i, int(wish)]:
+                assert action[i] == wish
+            elif wish >= FIRST_SPOT and not seen.spot_available[i, int(wish) - FIRST_SPOT] and legal[i, IDLE]:
+                assert action[i] == IDLE
+            else:
+                assert action[i] == ON_DEMAND
+        whole = np.where(np.isfinite(asked) & (np.abs(asked) < 1e6), asked, -1.0).astype(np.int64)
+        np.testing.assert_array_equal(apply_shield(seen, whole), apply_shield(seen, whole.astype(np.float64)))
+        adversary(rng, batch, action)
+        batch.step(action)
+
+
 SETTINGS = [(1, 600), (2, 60), (3, 3600), (4, 7), (5, 1000)]
 """Pools and seconds per tick."""
 
