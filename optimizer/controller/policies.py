@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from optimizer.plan import PolicyReference, file_sha256
 from policies.protocol import DeadlinePolicy
 from policies.registry import CHAMPIONS, load_policy
-from policies.service import ServicePolicy
+from policies.service import EvenSpread, OnDemandOnly, ServicePolicy, SpotHedge
 from simulator.errors import InputError
 
 
@@ -36,14 +37,17 @@ def load_service_policy(reference: PolicyReference) -> ServicePolicy:
     Raises:
         InputError: It cannot be loaded, or its bundle is not the one that the plan names.
     """
-    from policies.service import EvenSpread, OnDemandOnly
-
     _check(reference)
-    simple: dict[str, Any] = {"on-demand": OnDemandOnly, "even-spread": EvenSpread}
-    if reference.name not in simple:
-        raise InputError(f"no service policy {reference.name!r}; accepted: {', '.join(simple)}")
-    policy: ServicePolicy = simple[reference.name]()
-    return policy
+    if reference.name not in _SERVICE:
+        raise InputError(f"no service policy {reference.name!r}; accepted: {', '.join(_SERVICE)}")
+    return _SERVICE[reference.name]()
+
+
+_SERVICE: Mapping[str, Callable[[], ServicePolicy]] = {
+    "on-demand": OnDemandOnly,
+    "even-spread": EvenSpread,
+    **{f"spothedge-{spares}": partial(SpotHedge, spares) for spares in (0, 1, 2)},
+}
 
 
 def _check(reference: PolicyReference) -> None:

@@ -12,7 +12,7 @@ from envs.jobs import JobDistribution, JobRange
 from envs.series import EpisodeMarkets
 from optimizer.controller.providers.simulated import SimulatedCloud
 from policies.registry import load_policy
-from policies.service import EvenSpread
+from policies.service import EvenSpread, ServicePolicy, SpotHedge
 from simulator.deadline import DeadlineBatch, DeadlineJob, MarketStack
 from simulator.market import Market, sample_market
 from simulator.service import Service, ServiceBatch
@@ -108,7 +108,8 @@ def test_work_left_is_the_kernels_at_every_tick(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("cold_minutes", [0.0, 30.0])
-def test_services_ask_and_cost_the_same(begin: Begin, cold_minutes: float) -> None:
+@pytest.mark.parametrize("policy", [EvenSpread(), SpotHedge(1)], ids=lambda policy: policy.name)
+def test_services_ask_and_cost_the_same(begin: Begin, policy: ServicePolicy, cold_minutes: float) -> None:
     of = cut(1000, 200, 3)
     rng = np.random.default_rng(3)
     demand = rng.integers(0, 9, 199)
@@ -116,6 +117,7 @@ def test_services_ask_and_cost_the_same(begin: Begin, cold_minutes: float) -> No
         of,
         service(
             of,
+            policy=policy.name,
             cold_start_minutes=cold_minutes,
             demand={
                 "source": "series",
@@ -134,7 +136,6 @@ def test_services_ask_and_cost_the_same(begin: Begin, cold_minutes: float) -> No
         0,
         [0],
     )
-    policy = EvenSpread()
     memory = policy.reset(1, 3)
     for _ in range(199):
         asked, memory = policy.act(batch.observe(), memory)
