@@ -144,7 +144,8 @@ def _refuse_losses(ledger: Ledger, ingest_id: int) -> None:
                     raise InputError(
                         f"{loss.bill}: the ledger has {measure} charges of {loss.before:.2f} {loss.currency},"
                         f" from {_files(ledger, loss.bill, ingest_id)}; {what}. A bill is replaced whole:"
-                        " give all its files together, or --replace to put these in its place; nothing was written"
+                        " give all its files together, or --replace to put these in its place;"
+                        " nothing was written"
                     )
 
 

@@ -17,8 +17,10 @@ from simulator.errors import InputError
 SHAPE_ERROR = "shape_error"
 """Column of a scan of JSON lines: which fields are no object or list where the export has one, or null."""
 
-MAX_LINE = 16 * 1024 * 1024
-"""Longest line of JSON, in bytes."""
+MAX_LINE = 4 * 1024 * 1024
+"""Longest line, in bytes. The engine would take 32 times as much as a buffer, unless told."""
+
+_LINES = f"max_line_size = {MAX_LINE}, buffer_size = {2 * MAX_LINE}"
 
 MAX_MALFORMED = 10_000
 """A file with so many lines that cannot be read is refused: it is no export."""
@@ -171,9 +173,8 @@ def _csv_options(one: Detected) -> str:
     return (
         f"{literal(str(one.file.path))}, columns = {{{columns}}}, header = true, auto_detect = false,"
         " delim = ',',"
-        f" quote = '\"', escape = '\"', nullstr = {nulls}, allow_quoted_nulls = true, max_line_size ="
-        " 4194304,"
-        " null_padding = false"
+        f" quote = '\"', escape = '\"', nullstr = {nulls}, allow_quoted_nulls = true,"
+        f" {_LINES}, null_padding = false"
     )
 
 
@@ -198,17 +199,18 @@ def read_json(connection: duckdb.DuckDBPyConnection, one: Detected) -> TextFile:
             f"{one.file.name}: {one.format} as JSON; accepted: parquet or CSV (JSON lines for gcp only)"
         )
     last = _last_byte(one.file)
-    lines = _json_lines(one)
+    table = quote(f"json_{one.file.sha256}")
     try:
-        rows = connection.execute(
-            f"SELECT n, line, json_valid(line) FROM {lines} WHERE NOT coalesce({_IS_OBJECT}, false)"
-            f" ORDER BY n LIMIT {MAX_MALFORMED}"
-        ).fetchall()
-        end, count = connection.execute(f"SELECT max(n), count(*) FROM {lines}").fetchall()[0]
+        # Once: a mapping reads its rows several times, and text is slow to parse.
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {_json_rows(one)}")
     except duckdb.Error as error:
         raise InputError(
             f"{one.file.name}: {str(error).splitlines()[0]}; accepted: JSON lines as exported"
         ) from error
+    rows = connection.execute(
+        f"SELECT n, bad, valid FROM {table} WHERE bad IS NOT NULL ORDER BY n LIMIT {MAX_MALFORMED}"
+    ).fetchall()
+    end, count = connection.execute(f"SELECT max(n), count(*) FROM {table}").fetchall()[0]
     if len(rows) >= MAX_MALFORMED:
         raise InputError(
             f"{one.file.name}: {MAX_MALFORMED} or more lines are no JSON objects; accepted: one per line"
@@ -228,24 +230,19 @@ def read_json(connection: duckdb.DuckDBPyConnection, one: Detected) -> TextFile:
         )
         for number, text, valid in rows
     )
-    return TextFile(_json_scan(one), malformed, _remarks(one, int(count), last))
-
-
-_IS_OBJECT = "CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' END"
-
-
-def _json_lines(one: Detected) -> str:
-    """Return SQL of the lines that are not blank: `line`, `n` (their number in the file)."""
-    # A control character that JSON must escape separates nothing, so that a line is one column.
-    return (
-        "(SELECT * FROM (SELECT line, row_number() OVER () AS n FROM"
-        f" read_csv({literal(str(one.file.path))}, columns = {{'line': 'VARCHAR'}}, header = false,"
-        f" auto_detect = false, delim = chr(1), quote = '', escape = '', max_line_size = {MAX_LINE}))"
-        " WHERE trim(line) <> '')"
+    scan = (
+        f"(SELECT fields.*, {literal(one.file.name)} AS source_file, n AS source_line, {SHAPE_ERROR}"
+        f" FROM {table} WHERE bad IS NULL)"
     )
+    return TextFile(scan, malformed, _remarks(one, int(count), last))
 
 
-def _json_scan(one: Detected) -> str:
+def _json_rows(one: Detected) -> str:
+    """Return SQL of the lines that are not blank.
+
+    Columns: `n` (their number in the file), `fields` (a struct), `shape_error`; of a line that is no JSON
+    object `bad` (its text) and `valid` (whether it is JSON at all).
+    """
     nested = {
         name: "ARRAY" if isinstance(kind, list) else "OBJECT"
         for name, kind in _GCP_JSON.items()
@@ -257,14 +254,20 @@ def _json_scan(one: Detected) -> str:
         f" THEN {literal(f'{name}: not a JSON {kind.lower()}')} END"
         for place, (name, kind) in enumerate(nested.items(), start=1)
     )
+    # A control character that JSON must escape separates nothing, so that a line is one column.
+    lines = (
+        "(SELECT line, row_number() OVER () AS n FROM"
+        f" read_csv({literal(str(one.file.path))}, columns = {{'line': 'VARCHAR'}}, header = false,"
+        f" auto_detect = false, delim = chr(1), quote = '', escape = '', {_LINES}))"
+    )
+    is_object = "CASE WHEN valid THEN json_type(line) = 'OBJECT' ELSE false END"
     return (
-        f"(SELECT r.*, {literal(one.file.name)} AS source_file, n AS source_line,"
-        f" nullif(concat_ws('; ', {wrong}), '') AS {SHAPE_ERROR}"
-        f" FROM (SELECT n, from_json(whole, {literal(json.dumps(_GCP_JSON))}) AS r,"
-        f" json_type(whole, [{paths}]) AS types"
-        # Not left to WHERE alone: what comes first in a query is the engine's choice.
-        f" FROM (SELECT n, CASE WHEN {_IS_OBJECT} THEN line END AS whole FROM {_json_lines(one)})"
-        " WHERE whole IS NOT NULL))"
+        f"SELECT n, from_json(whole, {literal(json.dumps(_GCP_JSON))}) AS fields,"
+        f" nullif(concat_ws('; ', {wrong}), '') AS {SHAPE_ERROR},"
+        " CASE WHEN whole IS NULL THEN line END AS bad, valid"
+        f" FROM (SELECT *, json_type(whole, [{paths}]) AS types"
+        f" FROM (SELECT *, CASE WHEN {is_object} THEN line END AS whole"
+        f" FROM (SELECT *, json_valid(line) AS valid FROM {lines} WHERE trim(line) <> '')))"
     )
 
 
