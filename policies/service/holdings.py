@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -32,10 +34,16 @@ def no_holdings(services: int, pools: int) -> dict[str, NDArray[np.int32]]:
 
 def note_grants(observation: ServiceObservation, memory: Memory) -> tuple[Ring, Ring]:
     """`ring` and `refused` after the grants of the last tick; new arrays."""
-    ring = np.array(memory["ring"], np.int32)
-    refused = np.array(memory["refused"], np.int32)
-    _note(observation.ticks_elapsed, observation.asked, observation.granted, ring, refused)
-    return ring, refused
+    after = {name: np.array(memory[name], np.int32) for name in ("ring", "refused")}
+    note_in_place(observation, after)
+    return after["ring"], after["refused"]
+
+
+def note_in_place(observation: ServiceObservation, memory: Mapping[str, Ring]) -> None:
+    """`note_grants` on arrays that are changed in place."""
+    _note(
+        observation.ticks_elapsed, observation.asked, observation.granted, memory["ring"], memory["refused"]
+    )
 
 
 def ready_count(ring: Ring, elapsed: IntArray, ticks: IntArray) -> IntArray:

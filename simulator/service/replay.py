@@ -74,9 +74,8 @@ def service_windows(markets: Sequence[tuple[str, Market]], ticks: int, stride: i
 def run_service(
     policy: Decider,
     windows: Windows,
-    service: Service,
+    service: Service | Sequence[Service],
     *,
-    demand: IntArray | None = None,
     timeline: list[tuple[IntArray, IntArray]] | None = None,
 ) -> ServiceBatch:
     """Run one policy over all windows in lock-step.
@@ -84,16 +83,13 @@ def run_service(
     Args:
         policy: The policy.
         windows: The windows; each is as long as the service's demand.
-        service: The service that begins in each window.
-        demand: (N, T) a demand of its own for each window.
+        service: The service that begins in each window, or one per window.
         timeline: If given, (granted (N, P + 1), ready (N,)) of each tick are appended to it.
 
     Returns:
         The finished batch.
     """
     batch = ServiceBatch(windows.stack, service, windows.market, windows.start)
-    if demand is not None:
-        batch.demand = np.ascontiguousarray(demand, np.int64)
     memory = policy.reset(batch.size, windows.stack.pools)
     while not batch.done.all():
         asked, memory = policy.act(batch.observe(), memory)
@@ -105,7 +101,7 @@ def run_service(
 
 
 def replay_service(
-    policies: Sequence[Decider], windows: Windows, service: Service, *, demand: IntArray | None = None
+    policies: Sequence[Decider], windows: Windows, service: Service | Sequence[Service]
 ) -> pd.DataFrame:
     """Replay every policy over every window.
 
@@ -122,10 +118,7 @@ def replay_service(
     if len(set(names)) != len(names):
         raise InputError(f"two policies have the same name ({', '.join(names)}); give each its own")
     return pd.concat(
-        [
-            _table(policy.name, run_service(policy, windows, service, demand=demand), windows)
-            for policy in policies
-        ],
+        [_table(policy.name, run_service(policy, windows, service), windows) for policy in policies],
         ignore_index=True,
     )
 

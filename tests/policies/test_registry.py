@@ -43,7 +43,7 @@ def test_a_folder_is_not_a_policy(tmp_path: Path) -> None:
 
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(InputError, match="accepted: deadline, service"):
-        load_policy("greedy", "batch")  # type: ignore[arg-type]  # what a caller without mypy may do
+        load_policy("greedy", "batch")  # type: ignore[call-overload]  # what a caller without mypy may do
 
 
 def manifest(algorithm: str = "greedy-in-a-bundle") -> BundleManifest:
@@ -54,7 +54,7 @@ def test_a_bundle_becomes_the_policy_of_its_algorithm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(
-        registry.ALGORITHMS["deadline"],
+        registry.DEADLINE_ALGORITHMS,
         "greedy-in-a-bundle",
         lambda bundle: Greedy(name=f"{bundle.manifest.name}-{bundle.weights['w'].sum():g}"),
     )

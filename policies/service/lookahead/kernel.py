@@ -136,6 +136,7 @@ def decide(
     refused: SmallArray,
     beliefs: Beliefs,
     due: NDArray[np.bool_],
+    only: IntArray,
     target: IntArray,
     shortages: FloatArray,
     asked: IntArray,
@@ -161,6 +162,7 @@ def decide(
         refused: (N, P) ticks since each pool last refused.
         beliefs: `base` is overwritten.
         due: (N,) whether to choose a layout anew.
+        only: (N, 2) see `choose`.
         target: (N, P + 1) the layout; kept where none is due.
         shortages: (N,) expected shortages per tick of the layout when it was chosen.
         asked: (N, P + 1) result.
@@ -186,7 +188,7 @@ def decide(
             shortages[i] = choose(
                 demand[i], granted[i], space, spot_price[i], on_demand_price[i], committed[i], chance, joint,
                 more / (more + no_more), region[i], loss_cost[i],
-                cold_start[i] * tick_seconds / 3600.0 / settle_hours, target[i],
+                cold_start[i] * tick_seconds / 3600.0 / settle_hours, only[i], target[i],
             )  # fmt: skip
         _move(target[i], demand[i], granted[i], ready[i], asked[i])
 

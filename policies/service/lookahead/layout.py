@@ -107,6 +107,7 @@ def choose(
     region: Counts,
     loss_cost: float,
     change: float,
+    only: Counts,
     best: Counts,
 ) -> float:
     """Write the cheapest layout found to `best`.
@@ -128,6 +129,8 @@ def choose(
         region: (P,) number of each pool's region.
         loss_cost: USD per hour that one expected shortage per tick is worth.
         change: Share of an hour that a launch wastes, spread over how long layouts last.
+        only: (2,) number of spares and quarters of on-demand reserve that the layout has, -1 for any. Where
+            the pools have no room the reserve is larger.
         best: (P + 1) result.
 
     Returns:
@@ -141,18 +144,17 @@ def choose(
     best[:] = 0
     best[pools] = demand
     lowest = _price(layout, demand, held, spot_price, on_demand_price, committed, change)
+    if only[0] >= 0 or only[1] >= 0:
+        lowest = np.inf
     best_risk = 0.0
     most = 0
     for p in range(pools):
         most += min(room[p], demand + MOST_SPARES)
     for step in range(RESERVE_STEPS + 2):
         for spares in range(MOST_SPARES + 1):
-            reserve = (step * demand + RESERVE_STEPS - 1) // RESERVE_STEPS
-            if step > RESERVE_STEPS:
-                reserve = demand + spares - most
-            reserve = min(max(reserve, committed, 0), demand)
+            reserve = _reserve(step, spares, demand, committed, most, only, lowest < np.inf)
             spot = demand - reserve + spares
-            if spot <= 0:
+            if reserve < 0 or spot <= 0:
                 continue
             for others in range(pools):
                 if others > 0 and spares == 0:
@@ -170,6 +172,22 @@ def choose(
                         best[:pools] = layout
                         best[pools] = reserve
     return best_risk
+
+
+@njit(cache=True, nogil=True)
+def _reserve(
+    step: int, spares: int, demand: int, committed: int, most: int, only: Counts, found: bool
+) -> int:
+    """On-demand instances of a step: quarters of the demand, and last what spot has no room for; -1 for none."""
+    if only[0] >= 0 and spares != only[0]:
+        return -1
+    if only[1] >= 0 and step != only[1] and (step <= RESERVE_STEPS or found):
+        return -1
+    quarters = step if step <= RESERVE_STEPS else max(only[1], 0)
+    reserve = (quarters * demand + RESERVE_STEPS - 1) // RESERVE_STEPS
+    if step > RESERVE_STEPS:
+        reserve = max(reserve, demand + spares - most)
+    return min(max(reserve, committed, 0), demand)
 
 
 @njit(cache=True, nogil=True)

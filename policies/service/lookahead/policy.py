@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from policies.protocol import Memory
-from policies.service.holdings import NEVER, no_holdings, note_grants, ready_count
+from policies.service.holdings import NEVER, no_holdings, note_in_place, ready_count
 from policies.service.lookahead.budget import SLOTS, Rolling, allowance, spend
 from policies.service.lookahead.kernel import Beliefs, decide, learn
 from policies.service.lookahead.survival import Survival
@@ -112,27 +112,51 @@ class LookAhead:
     def act(self, observation: ServiceObservation, memory: Memory) -> tuple[IntArray, Memory]:
         """Learn from the last tick's grants, then ask for the layout or the next step towards it."""
         after: dict[str, Any] = {name: np.array(values) for name, values in memory.items()}
-        after["ring"], after["refused"] = note_grants(observation, memory)
-        before = self._held_before(observation, after)
-        beliefs = Beliefs(*(after[name] for name in Beliefs._fields))
+        return self.advise(observation, after), after
+
+    def advise(
+        self,
+        observation: ServiceObservation,
+        memory: dict[str, Any],
+        *,
+        weight: FloatArray | None = None,
+        only: IntArray | None = None,
+    ) -> IntArray:
+        """`act` on a memory that is changed in place, with one's own wishes.
+
+        Args:
+            observation: What the services see.
+            memory: As from `reset`, arrays that may be written.
+            weight: (N,) weight of a shortage in place of the error budget's.
+            only: (N, 2) numbers of spares (0 to 3) and quarters of on-demand reserve (0 to 4) that layouts
+                have, -1 for any.
+
+        Returns:
+            (N, P + 1) what to ask for.
+        """
+        note_in_place(observation, memory)
+        before = self._held_before(observation, memory)
+        beliefs = Beliefs(*(memory[name] for name in Beliefs._fields))
         learn(
             observation.tick_seconds, observation.ticks_elapsed, observation.asked, observation.granted,
             before, observation.region, observation.cold_start_ticks, self.settings.memory_seconds, beliefs,
         )  # fmt: skip
-        weight = self._weight(observation, memory, after)
+        weight = self._weight(observation, memory) if weight is None else weight
+        only = np.full((len(observation.demand), 2), -1) if only is None else only
         asked = np.zeros_like(observation.asked)
-        self._decide(observation, beliefs, self._due(observation, memory, before), weight, after, asked)
-        after["demand"] = observation.demand.copy()
-        return asked, after
+        due = self._due(observation, memory, before)
+        self._decide(observation, beliefs, due, weight, only, memory, asked)
+        memory["demand"] = observation.demand.copy()
+        return asked
 
-    def _held_before(self, observation: ServiceObservation, after: dict[str, Any]) -> IntArray:
+    def _held_before(self, observation: ServiceObservation, memory: dict[str, Any]) -> IntArray:
         """(N, P + 1) instances held in the tick before the last."""
-        elapsed, ring = observation.ticks_elapsed, after["ring"]
+        elapsed, ring = observation.ticks_elapsed, memory["ring"]
         before = ring[np.arange(len(elapsed)), :, (elapsed - 2) % ring.shape[2]].astype(np.int64)
         before[elapsed < 2] = 0
         return np.asarray(before)
 
-    def _due(self, observation: ServiceObservation, memory: Memory, before: IntArray) -> Any:
+    def _due(self, observation: ServiceObservation, memory: dict[str, Any], before: IntArray) -> Any:
         """(N,) whether to choose the layout anew: it is time, or something happened."""
         elapsed = observation.ticks_elapsed
         every = max(int(self.settings.review_seconds / observation.tick_seconds), 1)
@@ -144,7 +168,7 @@ class LookAhead:
             | (observation.demand != memory["demand"])
         )
 
-    def _weight(self, observation: ServiceObservation, memory: Memory, after: dict[str, Any]) -> FloatArray:
+    def _weight(self, observation: ServiceObservation, memory: dict[str, Any]) -> FloatArray:
         """(N,) weight of a shortage; enters the last tick into the error budget and corrects the trim."""
         if self.weight is not None:
             return np.full(len(observation.demand), float(self.weight))
@@ -153,15 +177,15 @@ class LookAhead:
         pace: FloatArray = 1.0 - observation.availability_target
         slot_ticks = settings.window_days * 86400.0 / SLOTS / observation.tick_seconds
         lasts = np.asarray(observation.cold_start_ticks + 1, np.float64)
-        short = (observation.ready < np.asarray(memory["demand"], np.int64)) & counted
-        spend(slot_ticks, elapsed, short, after["spent"])
+        short = (observation.ready < memory["demand"]) & counted
+        spend(slot_ticks, elapsed, short, memory["spent"])
         rate = np.empty(len(elapsed))
-        allowance(Rolling(slot_ticks, settings.margin), elapsed, pace, lasts, after["spent"], rate)
-        predicted = np.asarray(memory["shortages"], np.float64) * lasts * settings.calibration
+        allowance(Rolling(slot_ticks, settings.margin), elapsed, pace, lasts, memory["spent"], rate)
+        predicted = memory["shortages"] * lasts * settings.calibration
         step = observation.tick_seconds / 3600.0 / settings.trim_hours
-        trim = after["trim"] + np.where(counted, step * np.clip(predicted / rate - 1.0, -1.0, 3.0), 0.0)
-        after["trim"] = np.clip(trim, -settings.most_trim[0], settings.most_trim[1])
-        return np.asarray(settings.scale / rate * np.exp(after["trim"]))
+        trim = memory["trim"] + np.where(counted, step * np.clip(predicted / rate - 1.0, -1.0, 3.0), 0.0)
+        memory["trim"] = np.clip(trim, -settings.most_trim[0], settings.most_trim[1])
+        return np.asarray(settings.scale / rate * np.exp(memory["trim"]))
 
     def _decide(
         self,
@@ -169,18 +193,19 @@ class LookAhead:
         beliefs: Beliefs,
         due: Any,
         weight: FloatArray,
-        after: dict[str, Any],
+        only: IntArray,
+        memory: dict[str, Any],
         asked: IntArray,
     ) -> None:
         settings, tick = self.settings, observation.tick_seconds
         cold_start = observation.cold_start_ticks
-        ready = ready_count(after["ring"], observation.ticks_elapsed, np.maximum(cold_start, 1))
+        ready = ready_count(memory["ring"], observation.ticks_elapsed, np.maximum(cold_start, 1))
         loss_cost = weight * observation.demand * (cold_start + 1) * observation.spot_price.min(axis=1)
         decide(
             tick, self.survival.curve,
             (settings.own_prior, settings.fleet_prior, settings.shared_prior, *settings.deeper_prior),
             max(int(settings.retry_seconds / tick), 1), settings.settle_hours, settings.ahead_seconds / tick,
             loss_cost, observation.demand, cold_start, observation.committed, observation.granted,
-            observation.spot_price, observation.on_demand_price, observation.region, ready, after["refused"],
-            beliefs, due, after["target"], after["shortages"], asked,
+            observation.spot_price, observation.on_demand_price, observation.region, ready, memory["refused"],
+            beliefs, due, only, memory["target"], memory["shortages"], asked,
         )  # fmt: skip

@@ -1,0 +1,1 @@
+"""How policies for services are made and judged."""
