@@ -34,6 +34,9 @@ def fake_aws(
     instant: Annotated[
         bool, typer.Option("--instant/--like-aws", help="No delays, rate limits or doubled messages.")
     ] = False,
+    template: Annotated[
+        str, typer.Option(help="Launch template that is there from the start, in every region.")
+    ] = "spotwise",
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON objects, one per line.")] = False,
 ) -> None:
@@ -68,15 +71,17 @@ def fake_aws(
         port=port,
         log_limit=100_000,
     ) as fake:
-        regions = sorted({pool.region for pool in loaded.pools})
+        fake.add_template(template)
+        regions = sorted(fake.queue_urls())
         if as_json:
-            typer.echo(json.dumps({"endpoint": fake.endpoint, "regions": regions, "tick": start_tick}))
+            typer.echo(json.dumps({"endpoint": fake.endpoint, "queue_urls": fake.queue_urls()}))
         else:
             typer.echo(
                 f"fake AWS with {len(loaded.pools)} pools in {', '.join(regions)}; point a client at it:"
             )
             typer.echo(f"export AWS_ENDPOINT_URL={fake.endpoint} AWS_REGION={regions[0]}")
             typer.echo("export AWS_ACCESS_KEY_ID=fake AWS_SECRET_ACCESS_KEY=fake")
+            typer.echo(f"launch template: {template}; notices: {fake.queue_urls()[regions[0]]}")
         stop.wait()
         cost, launched = fake.bill(), len(fake.bill().instances)
         if as_json:

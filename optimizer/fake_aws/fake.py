@@ -27,6 +27,7 @@ from optimizer.fake_aws.api.call import Action, Request
 from optimizer.fake_aws.clock import Clock, ManualClock, milliseconds, moment
 from optimizer.fake_aws.cloud.cloud import Bill, Cloud
 from optimizer.fake_aws.cloud.notices import Event
+from optimizer.fake_aws.cloud.templates import LaunchTemplate
 from optimizer.fake_aws.control import PREFIX, answer_control
 from optimizer.fake_aws.errors import AwsError
 from optimizer.fake_aws.faults import Fault, Faults
@@ -249,6 +250,21 @@ class FakeAws:
                     region, kind, instance_id, detail, resource=f"arn:aws:ec2:{region}:instance/{instance_id}"
                 )
             self._changed.notify_all()
+
+    def queue_urls(self) -> dict[str, str]:
+        """URL of the notice queue by region."""
+        account, name = self._options.account, self._options.notice_queue
+        return dict.fromkeys(self._cloud.regions, f"{self.endpoint}/{account}/{name}")
+
+    def add_template(self, name: str, image: str = "ami-00000000000000001") -> None:
+        """Make a launch template with an image, and nothing else, in every region."""
+        with self._lock:
+            self._settle()
+            for region in self._cloud.regions.values():
+                made = LaunchTemplate(
+                    self._cloud.identifier("lt"), name, self._cloud.now, [({"ImageId": image}, "")]
+                )
+                region.templates[made.id] = made
 
     def limit_on_demand(self, pool: str, instances: int | None) -> None:
         """Let a pool hold no more than so many on-demand instances, those it has included; None lifts it.

@@ -36,11 +36,15 @@ def start(market: Path, *options: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def running(market: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process = start(market, "--json", "--instant", "--clock", "manual", "--start-tick", "1")
+    process = start(
+        market, "--json", "--instant", "--clock", "manual", "--start-tick", "1", "--template", "mine"
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        yield process, json.loads(process.stdout.readline())["endpoint"]
+        told = json.loads(process.stdout.readline())
+        assert told["queue_urls"]["us-west-2"] == f"{told['endpoint']}/123456789012/spotwise-notices"
+        yield process, told["endpoint"]
     finally:
         process.kill()
         process.wait()
@@ -70,7 +74,7 @@ def test_the_process_serves_boto3_and_stops_when_told(running: tuple[subprocess.
     process, endpoint = running
     ec2 = client(endpoint, "ec2")
     launched = ec2.run_instances(
-        ImageId="ami-1",
+        LaunchTemplate={"LaunchTemplateName": "mine"},
         InstanceType="m5.large",
         MinCount=3,
         MaxCount=3,
@@ -135,10 +139,11 @@ def test_bad_input_ends_with_a_message(market: Path, options: tuple[str, ...], e
 def test_it_says_how_to_reach_it(market: Path) -> None:
     process = start(market)
     assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(3)]
+    lines = [process.stdout.readline() for _ in range(4)]
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)
     assert "AWS_ENDPOINT_URL=http://127.0.0.1:" in lines[1]
+    assert "launch template: spotwise; notices: http://127.0.0.1:" in lines[3]
     assert "0 instances" in output
     assert process.returncode == 0
     assert "AWS_ENDPOINT_URL" not in os.environ
