@@ -178,7 +178,7 @@ def choose(
 def _reserve(
     step: int, spares: int, demand: int, committed: int, most: int, only: Counts, found: bool
 ) -> int:
-    """On-demand instances of a step: quarters of the demand, and last what spot has no room for; -1 for none."""
+    """On-demand instances of a step: quarters of the demand, last what spot has no room for; -1 for none."""
     if only[0] >= 0 and spares != only[0]:
         return -1
     if only[1] >= 0 and step != only[1] and (step <= RESERVE_STEPS or found):

@@ -48,11 +48,12 @@ def chosen(demand: int, hazard: list[float], loss_cost: float, **other: Any) -> 
     best = np.zeros(pools + 1, np.int64)
     values: dict[str, Any] = {
         "held": np.zeros(pools + 1, np.int64), "room": np.full(pools, 99), "price": np.ones(pools),
-        "committed": 0, "region": np.arange(pools), "joint": np.full((pools, pools), 0.01),
+        "committed": 0, "region": np.arange(pools), "joint": np.full((pools, pools), 0.01), "only": [-1, -1],
     } | other  # fmt: skip
     choose(
         demand, values["held"], values["room"], values["price"], 3.0, values["committed"], np.array(hazard),
-        values["joint"], 1.0, values["region"], loss_cost, 0.0, best,
+        values["joint"], 1.0, values["region"], loss_cost, 0.0,
+        np.array(values["only"]), best,
     )  # fmt: skip
     return best
 
@@ -107,3 +108,22 @@ def test_the_demand_is_always_covered_within_the_room(seed: int) -> None:
     assert layout.sum() >= demand
     assert (layout[:-1] <= room).all()
     assert (layout >= 0).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(-1, 3), st.integers(-1, 4))
+@settings(max_examples=60, deadline=None)
+def test_spares_and_reserve_are_those_asked_for_where_there_is_room(
+    seed: int, spares: int, quarters: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    pools, demand = int(rng.integers(1, 6)), int(rng.integers(1, 12))
+    hazard, loss_cost = rng.uniform(1e-5, 0.05, pools).tolist(), float(rng.uniform(0, 5000))
+    layout = chosen(demand, hazard, loss_cost, only=[spares, quarters])
+    if spares >= 0:
+        assert layout.sum() == demand + spares
+    if quarters >= 0:
+        assert layout[-1] == -(-quarters * demand // 4)
+    assert demand <= layout.sum() <= demand + 3
+    scarce = chosen(demand, hazard, loss_cost, only=[spares, quarters], room=rng.integers(0, 3, pools))
+    assert scarce.sum() >= demand
+    assert scarce[-1] >= (-(-quarters * demand // 4) if quarters >= 0 else 0)
