@@ -122,8 +122,8 @@ class SemiMarkovPlanner:
             memory: What `update` returned for this observation.
 
         Returns:
-            (N, 3) cost until the job is done in on-demand ticks (idle, on-demand, spot), and (N,) the
-            pool that "spot" means.
+            (N, 3) cost until the job is done in on-demand ticks (idle, on-demand, spot), that of lateness
+            included, and (N,) the pool that "spot" means.
         """
         costs = np.empty((observation.jobs, 3))
         pool = np.empty(observation.jobs, np.int64)
@@ -137,9 +137,13 @@ class SemiMarkovPlanner:
         time_left = np.ascontiguousarray(observation.time_left, np.float64)
         pending = np.ascontiguousarray(observation.pending_overhead, np.float64)
         rounded = np.minimum(np.maximum(np.rint(ratio / RATIO_STEP), 1.0) * RATIO_STEP, HIGHEST_RATIO)
-        for rows, overhead, table_ratio in _groups(observation.restart_overhead, rounded):
+        late_minutes = (observation.time_left - observation.due_left) / 60.0
+        late_rate = observation.lateness_price / on_demand / (observation.tick_seconds / 60.0)
+        for rows, (overhead, table_ratio, minutes, rate) in _groups(
+            observation.restart_overhead, rounded, np.where(late_rate > 0.0, late_minutes, 0.0), late_rate
+        ):
             tables = self.tables(
-                Settings(observation.tick_seconds, overhead, table_ratio),
+                Settings(observation.tick_seconds, overhead, table_ratio, minutes, rate),
                 float(time_left[rows].max()),
                 float((time_left[rows] - work_left[rows]).max()),
             )
@@ -178,6 +182,8 @@ class SemiMarkovPlanner:
                 ratio=settings.ratio,
                 horizon_ticks=ticks,
                 most_slack_minutes=slack_minutes,
+                late_minutes=settings.late_minutes,
+                late_rate=settings.late_rate,
             )
 
         return self._tables.get(settings, time_left / settings.tick_seconds - 1.0, slack / 60.0, solve)
@@ -191,18 +197,17 @@ def cheapest_legal(costs: FloatArray, pool: IntArray, legal: BoolArray) -> IntAr
     return np.where(choice == FIRST_SPOT, pool + FIRST_SPOT, choice)
 
 
-def _groups(overhead: FloatArray, ratio: FloatArray) -> list[tuple[IntArray, float, float]]:
-    """Rows that share overhead and rounded price ratio."""
-    rows = np.arange(len(ratio))
+def _groups(*keys: FloatArray) -> list[tuple[IntArray, tuple[float, ...]]]:
+    """Rows that share all keys, and these."""
+    rows = np.arange(len(keys[0]))
     if len(rows) == 0:
         return []
-    if (overhead == overhead[0]).all() and (ratio == ratio[0]).all():
-        return [(rows, float(overhead[0]), float(ratio[0]))]
-    order = np.lexsort((ratio, overhead))
-    changes = np.flatnonzero((np.diff(overhead[order]) != 0) | (np.diff(ratio[order]) != 0)) + 1
-    return [
-        (part, float(overhead[part[0]]), float(ratio[part[0]])) for part in np.split(rows[order], changes)
-    ]
+    if all((key == key[0]).all() for key in keys):
+        return [(rows, tuple(float(key[0]) for key in keys))]
+    order = np.lexsort(keys)
+    differs = np.any([np.diff(key[order]) != 0 for key in keys], axis=0)
+    parts = np.split(rows[order], np.flatnonzero(differs) + 1)
+    return [(part, tuple(float(key[part[0]]) for key in keys)) for part in parts]
 
 
 @njit(cache=True, nogil=True)

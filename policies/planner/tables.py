@@ -107,6 +107,8 @@ class PlannerTables:
         ratio: float,
         horizon_ticks: int,
         most_slack_minutes: float,
+        late_minutes: float = 0.0,
+        late_rate: float = 0.0,
     ) -> PlannerTables:
         """Solve backwards from the deadline, for every horizon up to `horizon_ticks`.
 
@@ -120,8 +122,14 @@ class PlannerTables:
             ratio: Spot price / on-demand price.
             horizon_ticks: Most ticks left at a decision.
             most_slack_minutes: Most slack at a decision.
+            late_minutes: From the due time to the deadline. A job that is done with less slack was late.
+            late_rate: Cost of a minute of lateness, on-demand ticks.
         """
         grid = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes)
+        if late_rate > 0.0 and late_minutes < most_slack_minutes:
+            # around the due time as fine as around the deadline
+            after_due = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes - late_minutes)
+            grid = np.unique(np.round(np.concatenate([grid, late_minutes + after_due]), 6))
         levels = time_levels(horizon_ticks)
         slot = np.full(int(levels[-1]) + 1, -1, np.int64)
         slot[levels] = np.arange(len(levels))
@@ -136,6 +144,7 @@ class PlannerTables:
             overhead_minutes,
             ratio,
             grid,
+            late_rate * np.maximum(late_minutes - grid, 0.0),
             slot,
             below_idle,
             weight_idle,
@@ -161,6 +170,7 @@ def _solve(
     overhead: float,
     ratio: float,
     grid: FloatArray,
+    lateness: FloatArray,
     slot: IntArray,
     below_idle: IntArray,
     weight_idle: FloatArray,
@@ -180,7 +190,7 @@ def _solve(
             # value[i, c]: cost-to-go with `left` ticks left, before the decision
             for i in range(size):
                 if left * tick - grid[i] <= 1e-9:
-                    value[i] = 0.0
+                    value[i] = lateness[i]
                     continue
                 idle_at, idle_weight = below_idle[i], weight_idle[i]
                 launch_at, launch_weight = below_launch[i], weight_launch[i]

@@ -13,7 +13,7 @@ from policies.planner.several.belief import fold_pools
 from policies.planner.several.costs import write_seen_costs, write_unseen_costs
 from policies.planner.several.phases import Phases
 from policies.planner.several.tables import SeveralTables
-from policies.planner.several.unseen import solve_several
+from policies.planner.several.unseen import solve_unseen, steadier
 from policies.planner.tables import TickModel
 from policies.protocol import Memory
 from policies.shield import legal_actions
@@ -32,9 +32,9 @@ HIGHEST_RATIO = 1.5
 """Above on-demand price the ratio no longer matters to the cost-to-go: spot is not worth it."""
 PHASES = {2: (3, 3), 3: (2, 2), 4: (1, 2), 5: (1, 1)}
 """Phases without and with spot of each pool, by the number of pools: tables of 10 to 30 MB for three days."""
-BELIEFS = {2: 6, 3: 5, 4: 3}
-"""Beliefs on the grid of `unseen.py`, by the number of pools."""
-MOST_POOLS, MOST_UNSEEN = max(PHASES), max(BELIEFS)
+UNSEEN_PHASES = (1, 1)
+"""The same for pools that are not all seen."""
+MOST_POOLS, MOST_UNSEEN = max(PHASES), 3
 """Of more pools than this, each tick weighs the most promising ones and the one that is held."""
 
 
@@ -184,15 +184,14 @@ class SeveralPools:
         key = (tick_seconds, pools, unseen)
         if key not in self._models:
             model = TickModel.of(self.model, tick_seconds)
-            phases = Phases.of(model, tick_seconds, *((1, 2) if unseen else PHASES[pools]))
-            self._models[key] = (model, phases)
+            phases = Phases.of(model, tick_seconds, *(UNSEEN_PHASES if unseen else PHASES[pools]))
+            self._models[key] = (model, steadier(phases) if unseen else phases)
         return self._models[key]
 
     def _tables(self, settings: Settings, phases: Phases, time_left: float, slack: float) -> SeveralTables:
         def solve(ticks: int, slack_minutes: float) -> SeveralTables:
-            return solve_several(
+            return (solve_unseen if settings.unseen else SeveralTables.solve)(
                 phases,
-                BELIEFS[len(settings.ratios)] if settings.unseen else 0,
                 tick_minutes=settings.tick_seconds / 60.0,
                 overhead_minutes=settings.overhead_seconds / 60.0,
                 ratios=settings.ratios,

@@ -9,7 +9,7 @@ Costs are in on-demand ticks, as in `policies.planner.tables`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -21,8 +21,14 @@ from policies.planner.several.tables import SeveralTables
 from policies.planner.tables import below
 from simulator.deadline.observation import FloatArray, IntArray
 
-AGO_MINUTES = {3: (0.0,), 4: (0.0, 60.0), 5: (0.0, 30.0, 120.0), 6: (0.0, 20.0, 60.0, 180.0)}
-"""Minutes since a pool was seen without spot, by the number of beliefs C; the last two beliefs are others."""
+AGO_MINUTES = (0.0, 60.0)
+"""Beliefs about a pool: it had no spot so long ago. Two more are nothing, and that it had some lately."""
+BELIEFS = len(AGO_MINUTES) + 2
+STEADIER = 0.5
+"""Hazard of held pools over the mean hazard: those that a job comes to stay in are the steadier ones. With
+the mean a job leaves on-demand too seldom when its deadline is near."""
+IDLE_PREMIUM = 0.25
+"""On-demand ticks that an idle tick counts as. Without it a job with much slack waits without asking."""
 LATELY_MINUTES = 120.0
 """For how long a pool that was seen with spot is believed to be better than others."""
 
@@ -44,9 +50,9 @@ class Beliefs:
     upper: FloatArray
 
     @classmethod
-    def of(cls, phases: Phases, count: int, tick_minutes: float) -> Beliefs:
-        """`count` beliefs about a pool with these phases, the first without spot."""
-        ago = [minutes / tick_minutes for minutes in AGO_MINUTES[count]]
+    def of(cls, phases: Phases, tick_minutes: float) -> Beliefs:
+        """Beliefs about a pool with these phases, the first without spot."""
+        ago = [minutes / tick_minutes for minutes in AGO_MINUTES]
         worst = np.eye(phases.size)[0]
         lately = phases.share * (np.arange(phases.size) > 0)
         rows = [worst @ np.linalg.matrix_power(phases.step, round(ticks)) for ticks in ago]
@@ -58,13 +64,21 @@ class Beliefs:
         # From each to the next worse-known one; nothing stays nothing, lately becomes nothing.
         pauses = np.diff([*ago, 2.0 * ago[-1] + 1.0])
         upper = np.append(1.0 / np.maximum(pauses, 1.0), [0.0, 1.0 - min(tick_minutes / LATELY_MINUTES, 1.0)])
-        lower = np.minimum(np.arange(count), count - 2)
+        lower = np.minimum(np.arange(BELIEFS), BELIEFS - 2)
         return cls(np.maximum.accumulate(there), fresh, lower, upper)
 
 
-def solve_several(
+def steadier(phases: Phases) -> Phases:
+    """The phases with the hazards of those with spot times `STEADIER`."""
+    step = phases.step.copy()
+    spared = (1.0 - STEADIER) * step[1:, 0]
+    step[1:, 0] -= spared
+    step[1:, 1:] += np.diag(spared)
+    return replace(phases, step=step)
+
+
+def solve_unseen(
     phases: Phases,
-    beliefs: int,
     *,
     tick_minutes: float,
     overhead_minutes: float,
@@ -76,7 +90,6 @@ def solve_several(
 
     Args:
         phases: Phases of every pool, one of them without spot and at most C with it.
-        beliefs: Number of beliefs C on the grid from 0 to 1.
         tick_minutes: Length of a tick.
         overhead_minutes: Restart overhead.
         ratios: Spot price / on-demand price of each pool.
@@ -87,24 +100,15 @@ def solve_several(
         Tables whose joint phase counts beliefs, C for each pool; in placement p the digit of pool p is its
         phase with spot instead, 0 the first.
     """
-    if beliefs == 0:
-        return SeveralTables.solve(
-            phases,
-            tick_minutes=tick_minutes,
-            overhead_minutes=overhead_minutes,
-            ratios=ratios,
-            horizon_ticks=horizon_ticks,
-            most_slack_minutes=most_slack_minutes,
-        )
     grid = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes)
     levels = time_levels(horizon_ticks)
     slot = np.full(int(levels[-1]) + 1, -1, np.int64)
     slot[levels] = np.arange(len(levels))
     pools = len(ratios)
-    value = np.zeros((len(levels), len(grid), pools + 2, beliefs**pools), np.float32)
+    value = np.zeros((len(levels), len(grid), pools + 2, BELIEFS**pools), np.float32)
     below_idle, weight_idle = below(grid, tick_minutes)
     below_launch, weight_launch = below(grid, overhead_minutes)
-    known = Beliefs.of(phases, beliefs, tick_minutes)
+    known = Beliefs.of(phases, tick_minutes)
     _solve(
         phases.step,
         known.there,
@@ -222,7 +226,7 @@ def _solve(
                     if place == 1:
                         least = min(least, 1.0 + waited[i, 1, j])
                     if may_hold:
-                        idle = (1.0 - idle_weight) * waited[idle_at, 0, known]
+                        idle = IDLE_PREMIUM + (1.0 - idle_weight) * waited[idle_at, 0, known]
                         idle += idle_weight * waited[idle_at + 1, 0, known]
                         least = min(least, idle)
                         if place >= 2:
@@ -236,7 +240,7 @@ def _solve(
                             cost += weight * found[at + 1, q, known]
                             if there < 1.0:
                                 if place == 0:
-                                    none = (1.0 - idle_weight) * stayed[idle_at, 0, q, j]
+                                    none = IDLE_PREMIUM + (1.0 - idle_weight) * stayed[idle_at, 0, q, j]
                                     none += idle_weight * stayed[idle_at + 1, 0, q, j]
                                 elif place == 1:
                                     none = 1.0 + stayed[i, 1, q, j]
