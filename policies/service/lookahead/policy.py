@@ -112,27 +112,14 @@ class LookAhead:
     def act(self, observation: ServiceObservation, memory: Memory) -> tuple[IntArray, Memory]:
         """Learn from the last tick's grants, then ask for the layout or the next step towards it."""
         after: dict[str, Any] = {name: np.array(values) for name, values in memory.items()}
-        return self.advise(observation, after), after
+        due = self.perceive(observation, after)
+        return self.ask(observation, after, due, self.dial(observation, after)), after
 
-    def advise(
-        self,
-        observation: ServiceObservation,
-        memory: dict[str, Any],
-        *,
-        weight: FloatArray | None = None,
-        only: IntArray | None = None,
-    ) -> IntArray:
-        """`act` on a memory that is changed in place, with one's own wishes.
-
-        Args:
-            observation: What the services see.
-            memory: As from `reset`, arrays that may be written.
-            weight: (N,) weight of a shortage in place of the error budget's.
-            only: (N, 2) numbers of spares (0 to 3) and quarters of on-demand reserve (0 to 4) that layouts
-                have, -1 for any.
+    def perceive(self, observation: ServiceObservation, memory: dict[str, Any]) -> Any:
+        """First part of `act`: take the last tick's grants into the memory, in place.
 
         Returns:
-            (N, P + 1) what to ask for.
+            (N,) whether the layout is to be chosen anew.
         """
         note_in_place(observation, memory)
         before = self._held_before(observation, memory)
@@ -141,13 +128,7 @@ class LookAhead:
             observation.tick_seconds, observation.ticks_elapsed, observation.asked, observation.granted,
             before, observation.region, observation.cold_start_ticks, self.settings.memory_seconds, beliefs,
         )  # fmt: skip
-        weight = self._weight(observation, memory) if weight is None else weight
-        only = np.full((len(observation.demand), 2), -1) if only is None else only
-        asked = np.zeros_like(observation.asked)
-        due = self._due(observation, memory, before)
-        self._decide(observation, beliefs, due, weight, only, memory, asked)
-        memory["demand"] = observation.demand.copy()
-        return asked
+        return self._due(observation, memory, before)
 
     def _held_before(self, observation: ServiceObservation, memory: dict[str, Any]) -> IntArray:
         """(N, P + 1) instances held in the tick before the last."""
@@ -168,8 +149,11 @@ class LookAhead:
             | (observation.demand != memory["demand"])
         )
 
-    def _weight(self, observation: ServiceObservation, memory: dict[str, Any]) -> FloatArray:
-        """(N,) weight of a shortage; enters the last tick into the error budget and corrects the trim."""
+    def dial(self, observation: ServiceObservation, memory: dict[str, Any]) -> FloatArray:
+        """Second part of `act`: (N,) weight of a shortage.
+
+        Enters the last tick into the error budget and corrects the trim, in place.
+        """
         if self.weight is not None:
             return np.full(len(observation.demand), float(self.weight))
         settings, elapsed = self.settings, observation.ticks_elapsed
@@ -187,16 +171,30 @@ class LookAhead:
         memory["trim"] = np.clip(trim, -settings.most_trim[0], settings.most_trim[1])
         return np.asarray(settings.scale / rate * np.exp(memory["trim"]))
 
-    def _decide(
+    def ask(
         self,
         observation: ServiceObservation,
-        beliefs: Beliefs,
+        memory: dict[str, Any],
         due: Any,
         weight: FloatArray,
-        only: IntArray,
-        memory: dict[str, Any],
-        asked: IntArray,
-    ) -> None:
+        only: IntArray | None = None,
+    ) -> IntArray:
+        """Last part of `act`: choose layouts where they are due and move towards them.
+
+        Args:
+            observation: What the services see.
+            memory: After `perceive`; changed in place.
+            due: (N,) whether to choose anew.
+            weight: (N,) weight of a shortage.
+            only: (N, 2) numbers of spares (0 to 3) and quarters of on-demand reserve (0 to 4) that layouts
+                have, -1 for any; by default any.
+
+        Returns:
+            (N, P + 1) what to ask for.
+        """
+        beliefs = Beliefs(*(memory[name] for name in Beliefs._fields))
+        only = np.full((len(observation.demand), 2), -1) if only is None else only
+        asked = np.zeros_like(observation.asked)
         settings, tick = self.settings, observation.tick_seconds
         cold_start = observation.cold_start_ticks
         ready = ready_count(memory["ring"], observation.ticks_elapsed, np.maximum(cold_start, 1))
@@ -209,3 +207,5 @@ class LookAhead:
             observation.spot_price, observation.on_demand_price, observation.region, ready, memory["refused"],
             beliefs, due, only, memory["target"], memory["shortages"], asked,
         )  # fmt: skip
+        memory["demand"] = observation.demand.copy()
+        return asked

@@ -163,11 +163,12 @@ def test_it_is_a_service_policy() -> None:
     assert isinstance(PLANNER, ServicePolicy)
 
 
-def test_advice_in_place_is_the_same_as_acting_with_a_fixed_weight() -> None:
+def test_the_parts_of_a_decision_in_place_are_the_decision() -> None:
     batch = batch_of(flapping(4, 4, 200, 3), 3, size=2)
     acting, weight = LookAhead(load_survival(), weight=50.0), np.full(2, 50.0)
     memory, own = acting.reset(2, 4), {name: np.array(a) for name, a in PLANNER.reset(2, 4).items()}
     while not batch.done.all():
         asked, memory = acting.act(batch.observe(), memory)
-        np.testing.assert_array_equal(PLANNER.advise(batch.observe(), own, weight=weight), asked)
+        due = PLANNER.perceive(batch.observe(), own)
+        np.testing.assert_array_equal(PLANNER.ask(batch.observe(), own, due, weight), asked)
         batch.step(asked)
