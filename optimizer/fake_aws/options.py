@@ -22,7 +22,8 @@ class Options:
         rebalance_precision: Share of rebalance recommendations that an interruption follows.
         rebalance_seconds: From a rebalance recommendation to the interruption.
         state_change_events: Whether every change of an instance's state is an event too.
-        duplicate_share: Share of events that are delivered twice.
+        lost_share: Share of events that are never delivered.
+        duplicate_share: Share of the others that are delivered twice.
         shuffle_events: Whether queues hand out messages in random order.
         boot_seconds: From launch to `running`.
         shutdown_seconds: From termination to `terminated`.
@@ -43,6 +44,7 @@ class Options:
     rebalance_precision: float = 1.0
     rebalance_seconds: float = 300.0
     state_change_events: bool = False
+    lost_share: float = 0.0
     duplicate_share: float = 0.0
     shuffle_events: bool = False
     boot_seconds: float = 0.0
@@ -88,4 +90,4 @@ class Options:
         return replace(usual, **changes)  # type: ignore[arg-type]  # names and types are the caller's
 
 
-_SHARES = frozenset({"rebalance_recall", "rebalance_precision", "duplicate_share"})
+_SHARES = frozenset({"rebalance_recall", "rebalance_precision", "lost_share", "duplicate_share"})

@@ -26,6 +26,7 @@ class Event:
         kind: `detail-type` of the event.
         instance_id: The instance that it is about.
         body: The event as queues got it.
+        copies: How often it was delivered: 0 if it was lost, 2 if it was doubled.
     """
 
     at: datetime
@@ -33,6 +34,7 @@ class Event:
     kind: str
     instance_id: str
     body: dict[str, Any]
+    copies: int
 
 
 class Notices:
@@ -84,10 +86,17 @@ class Notices:
             "resources": [resource],
             "detail": detail,
         }
-        self.events.append(Event(at, region, kind, instance_id, body))
+        # a queue that the user deleted gets nothing: the rule has no target any more
         queue = self._cloud.regions[region].queues.get(self._cloud.options.notice_queue)
-        if queue is None:  # the user deleted it: the rule has no target any more
-            return
-        message = queue.send(json.dumps(body), self._cloud.now)
-        if self._cloud.rng.random() < self._cloud.options.duplicate_share:
-            queue.send_copy(message, self._cloud.now)
+        copies = self._copies() if queue is not None else 0
+        self.events.append(Event(at, region, kind, instance_id, body, copies))
+        if queue is not None and copies:
+            message = queue.send(json.dumps(body), self._cloud.now)
+            for _ in range(copies - 1):
+                queue.send_copy(message, self._cloud.now)
+
+    def _copies(self) -> int:
+        options, rng = self._cloud.options, self._cloud.rng
+        if rng.random() < options.lost_share:
+            return 0
+        return 2 if rng.random() < options.duplicate_share else 1

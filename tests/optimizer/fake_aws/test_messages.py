@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -160,6 +161,17 @@ def test_doubled_and_shuffled_notices_lose_none(make_fake: MakeFake) -> None:
     assert 250 < len(received) < 350
     order = list(dict.fromkeys(received))
     assert order != names
+
+
+def test_lost_notices_are_known_to_the_test_alone(make_fake: MakeFake) -> None:
+    fake = make_fake(lost_share=0.5, duplicate_share=0.5)
+    for number in range(200):
+        fake.publish("us-east-1", "Test", f"i-{number:017x}", {"instance-id": f"i-{number:017x}"})
+    sent = Counter({event.instance_id: event.copies for event in fake.events()})
+    received = Counter(event["detail"]["instance-id"] for event in messages(fake))
+    assert received == +sent
+    assert len(sent) == 200
+    assert 70 < len(received) < 130
 
 
 def test_state_changes_are_events_on_request(make_fake: MakeFake) -> None:
