@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.journal import InstanceRow, Intent, Journal, JournalFull
 from optimizer.controller.moves import Move, Wish
 from optimizer.controller.observe import Tell
-from optimizer.controller.providers import Capacity, Instance, Launch, NoCapacity, Refused, Unavailable
+from optimizer.controller.providers import (
+    Capacity,
+    Groups,
+    Instance,
+    Launch,
+    NoCapacity,
+    Refused,
+    Unavailable,
+)
 from optimizer.plan import PlanPool
 
 TERMINATED_AT_ONCE = 100
@@ -58,6 +66,8 @@ class Actor:
         tell: Tell,
         *,
         replacement_first: bool,
+        groups: Groups | None = None,
+        raised: Callable[[Move, float], None] | None = None,
     ) -> None:
         """Act through a cloud.
 
@@ -67,9 +77,12 @@ class Actor:
             inventory: Told of what was launched and terminated.
             tell: Takes events.
             replacement_first: A service's instances only leave once all that it was to launch is there.
+            groups: Auto Scaling groups, where the cloud has them.
+            raised: Told before a group is raised above its demand.
         """
         self._capacity, self._journal, self._inventory, self._tell = capacity, journal, inventory, tell
         self._replacement_first = replacement_first
+        self._groups, self._raised = groups, raised
 
     def act(self, tick: int, now: float, mode: str, moves: Sequence[Move]) -> Outcome:
         """Carry out moves.
@@ -77,10 +90,14 @@ class Actor:
         Raises:
             JournalFull: The intents could not be written; no call has left.
         """
-        planned = [(move, self._intents(tick, move)) for move in moves]
-        self._journal.begin(now, mode, [one for _, (launches, last) in planned for one in (*launches, *last)])
+        shaping = [(move, _group_intents(tick, move)) for move in moves if move.step is not None]
+        planned = [(move, self._intents(tick, move)) for move in moves if move.step is None]
+        intents = [one for _, (launches, last) in planned for one in (*launches, *last)]
+        self._journal.begin(now, mode, intents + [one for _, mine in shaping for one in mine])
         outcome = Outcome()
         settled: list[tuple[str, str, str]] = []
+        for move, mine in shaping:
+            self._shape(move, mine, now, outcome, settled)
         due: list[tuple[Intent, list[InstanceRow]]] = []
         for move, (launches, last) in planned:
             complete = True
@@ -98,7 +115,10 @@ class Actor:
 
     def wish(self, tick: int, now: float, mode: str, moves: Sequence[Move]) -> None:
         """Journal what would be done, without doing it."""
-        intents = [one for move in moves for part in self._intents(tick, move) for one in part]
+        intents = [
+            one for move in moves if move.step is None for part in self._intents(tick, move) for one in part
+        ]
+        intents += [one for move in moves if move.step is not None for one in _group_intents(tick, move)]
         self._journal.begin(now, mode, intents, state=mode)
 
     def resolve(
@@ -135,6 +155,10 @@ class Actor:
             by_token.setdefault(one.token, []).append(one)
         running = {one.id for one in described if one.state in ("pending", "running")}
         for intent, at in self._journal.open_intents():
+            if intent.action in ("shape", "remove"):
+                # set to a value, or looked at anew: the group as it is now decides what comes next
+                settled.append((intent.token, "failed", "read back: the group is described as it is"))
+                continue
             if intent.action == "terminate":
                 still = [one for one in intent.request["ids"] if one in running]
                 self._inventory.stays(still)
@@ -282,6 +306,45 @@ class Actor:
         outcome.moved |= {intent.workload for intent, _ in batch}
         settled += [(intent.token, "done", "") for intent, _ in batch]
 
+    def _shape(
+        self,
+        move: Move,
+        intents: Sequence[Intent],
+        now: float,
+        outcome: Outcome,
+        settled: list[tuple[str, str, str]],
+    ) -> None:
+        """Carry out a group's step: the shape first, then members one by one."""
+        assert self._groups is not None  # noqa: S101 -- a plan with groups needs a cloud with them
+        assert move.step is not None  # noqa: S101 -- the caller has looked
+        if self._raised is not None:
+            self._raised(move, now)
+        for k, intent in enumerate(intents):
+            try:
+                if intent.action == "shape":
+                    desired = int(intent.request["desired"])
+                    self._groups.shape(
+                        move.step.region,
+                        move.step.group,
+                        None if desired == move.step.present else desired,
+                        move.step.base,
+                        0,
+                    )
+                    outcome.launched += move.launched
+                else:
+                    self._groups.remove(move.step.region, str(intent.request["ids"][0]))
+                    self._inventory.leaving(intent.request["ids"], now)
+                    outcome.terminated += 1
+            except (Refused, Unavailable) as error:
+                unknown = isinstance(error, Unavailable)
+                settled.append((intent.token, "unknown" if unknown else "failed", str(error)))
+                settled += [(one.token, "dropped", "the call before failed") for one in intents[k + 1 :]]
+                outcome.failed += not unknown
+                self._tell("error", "refused", f"group {move.step.group}: {error}")
+                return
+            outcome.moved.add(move.workload)
+            settled.append((intent.token, "done", ""))
+
     def _settle(self, now: float, settled: Sequence[tuple[str, str, str]]) -> None:
         if not settled:
             return
@@ -289,3 +352,24 @@ class Actor:
             self._journal.settle(now, settled, self._inventory.take_changed())
         except JournalFull as error:
             self._tell("error", "journal-full", f"outcomes are not recorded, they will be read back: {error}")
+
+
+def _group_intents(tick: int, move: Move) -> list[Intent]:
+    """A shape, then one removal per member: nothing is removed under an old shape."""
+    assert move.step is not None  # noqa: S101 -- the caller has looked
+    step = move.step
+    request = {
+        "region": step.region,
+        "group": step.group,
+        "desired": step.desired + move.launched,
+        "base": step.base,
+    }
+    rate = sum(wish.count * wish.usd_per_hour for wish in move.launches)
+    guards = tuple(move.guards)
+    intents = [Intent(tick, move.workload, "shape", secrets.token_hex(16), request, move.why, guards, rate)]
+    each = -move.saves / max(len(move.terminate), 1)
+    for row in move.terminate:
+        token = secrets.token_hex(16)
+        gone = {"region": step.region, "group": step.group, "ids": [row.id]}
+        intents.append(Intent(tick, move.workload, "remove", token, gone, move.why, guards, each))
+    return intents

@@ -14,6 +14,7 @@ import numpy as np
 from optimizer.controller.act import Actor, Outcome
 from optimizer.controller.config import ControllerSettings, Mode
 from optimizer.controller.decide import Decision, Timed, decide_again, decide_jobs, decide_services
+from optimizer.controller.groups import GroupKeeper
 from optimizer.controller.guard import Limits, Situation, Trip, guard
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.jobs import JobFleet
@@ -24,7 +25,7 @@ from optimizer.controller.policies import load_deadline_policy, load_service_pol
 from optimizer.controller.providers import CloudError, Provider
 from optimizer.controller.services import ServiceFleet
 from optimizer.controller.shadow import Shadow
-from optimizer.plan import DeadlineWorkload, GroupDemand, Plan, ServiceWorkload
+from optimizer.plan import DeadlineWorkload, Plan, ServiceWorkload
 from policies.protocol import DeadlinePolicy, Memory
 from policies.service import ServicePolicy
 from simulator.deadline.observation import IntArray
@@ -111,6 +112,11 @@ class Controller:
         self.watch = Watch(
             self.provider.clock, settings.freshness.clock_jump_seconds, last[1] if last else None
         )
+        self._groups = GroupKeeper(
+            [fleet for fleet, _ in self.services], journal, plan.tick_seconds, self.tell
+        )
+        if self._groups.of and self.provider.groups is None:
+            raise InputError(f"provider {self.provider.name} has no Auto Scaling groups; use another demand")
         self._observer = Observer(self.provider, self.pools, settings.freshness, self.tell)
         self._actor = Actor(
             self.provider.capacity,
@@ -118,6 +124,8 @@ class Controller:
             self.inventory,
             self.tell,
             replacement_first=settings.guards.keep_ready,
+            groups=self.provider.groups,
+            raised=self._groups.raised,
         )
         self._wishes: dict[str, str] = {}
         self._acting = self._canaries()
@@ -186,7 +194,9 @@ class Controller:
         began = time.perf_counter()
         now, in_doubt = self.watch.now(self.tell)
         report = Report(self.tick_number(now), now)
-        sight = self._observer.look(now, in_doubt, self._group_names())
+        sight = self._observer.look(now, in_doubt, self._groups.names())
+        if sight.instances is not None:
+            sight.instances = [*sight.instances, *self._groups.instances(sight, self.inventory)]
         if sight.instances is None:
             # Nobody knows what runs: memory, accounts and capacity stay as they are.
             report.held = "blind"
@@ -271,7 +281,7 @@ class Controller:
             for row in np.flatnonzero(fleet.missed & ~late):
                 self.tell("error", "deadline-missed", f"{fleet.names[row]} is not done by its deadline")
         for services, _ in self.services:
-            services.look(sight.now, sight.groups)
+            services.look(sight.now, self._groups.demand(sight))
         return interrupted
 
     def _decide(
@@ -332,9 +342,17 @@ class Controller:
             return moves
         for services, service_policy in self.services:
             held, _ = services.counts(self.inventory, sight.now)
+            decision = decisions[services.key]
             moves += service_moves(
-                services, decisions[services.key], self.inventory, held, sight.price, service_policy.name
+                services,
+                decision,
+                self.inventory,
+                held,
+                sight.price,
+                service_policy.name,
+                self._groups.workloads,
             )
+            moves += self._groups.moves(services, decision, self.inventory, sight, service_policy.name)
         return moves
 
     # ------------------------------------------------------------------------------------------- guards
@@ -575,14 +593,6 @@ class Controller:
             saved = self.journal.load_state(fleet.key)
             if saved is not None:
                 fleet.restore(saved)
-
-    def _group_names(self) -> dict[str, list[str]]:
-        names: dict[str, list[str]] = {}
-        for services, _ in self.services:
-            for one in services.workloads:
-                if isinstance(one.demand, GroupDemand):
-                    names.setdefault(one.demand.region, []).append(one.demand.group)
-        return names
 
     def _canaries(self) -> frozenset[str]:
         """The workloads that canary mode acts on: a fixed share, the same ones after a restart.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,25 @@ class Wish:
     usd_per_hour: float
 
 
+@dataclass(frozen=True, slots=True)
+class GroupStep:
+    """What a move does to an Auto Scaling group.
+
+    Attributes:
+        region: Its region.
+        group: Its name.
+        desired: Desired capacity to set, the move's launches not included.
+        base: On-demand base to set.
+        present: Desired capacity that was seen; it is only set where it changes.
+    """
+
+    region: str
+    group: str
+    desired: int
+    base: int
+    present: int
+
+
 @dataclass(slots=True)
 class Move:
     """One workload's change.
@@ -43,6 +63,7 @@ class Move:
         why: Reason in words.
         guards: Guards that changed it.
         saves: USD per hour that the terminations save.
+        step: How an Auto Scaling group is to do it; None for instances of the controller's own.
     """
 
     workload: str
@@ -55,6 +76,7 @@ class Move:
     why: str
     guards: list[str] = field(default_factory=list)
     saves: float = 0.0
+    step: GroupStep | None = None
 
     @property
     def launched(self) -> int:
@@ -67,7 +89,7 @@ class Move:
         return sum(wish.count * wish.usd_per_hour for wish in self.launches) - self.saves
 
     def __bool__(self) -> bool:
-        return bool(self.launches or self.terminate)
+        return bool(self.launches or self.terminate or self.step is not None)
 
 
 def job_moves(
@@ -142,12 +164,18 @@ def service_moves(
     held: IntArray,
     price: Mapping[str, float],
     policy: str,
+    others: AbstractSet[str] = frozenset(),
 ) -> list[Move]:
-    """Moves of services: launches where fewer are held than asked, the youngest go where more are."""
+    """Moves of services: launches where fewer are held than asked, the youngest go where more are.
+
+    `others` are services that somebody else's group holds.
+    """
     difference = decision.wanted - held
     moves = []
     for row in np.flatnonzero(difference.any(axis=1)).tolist():
         workload = fleet.workloads[row]
+        if workload.name in others:
+            continue
         live = inventory.live(workload.name)
         launches, terminate = [], []
         for column in range(fleet.pools_each + 1):

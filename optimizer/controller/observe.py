@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from optimizer.controller.config import Freshness
-from optimizer.controller.providers import Clock, CloudError, Instance, Notice, Provider, Quote
+from optimizer.controller.providers import Clock, CloudError, Group, Instance, Notice, Provider, Quote
 from optimizer.plan import PlanPool
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Sight:
         offers: Instances that each pool is believed to have.
         instances: What the cloud describes; None if it cannot be asked.
         notices: Messages about instances.
-        groups: Desired capacity by group.
+        groups: Auto Scaling groups by name.
     """
 
     now: float
@@ -82,7 +82,7 @@ class Sight:
     offers: dict[str, int] = field(default_factory=dict)
     instances: Sequence[Instance] | None = None
     notices: Sequence[Notice] = ()
-    groups: dict[str, int] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
 
 
 class Observer:
@@ -116,8 +116,12 @@ class Observer:
         if described is not None:
             for region, names in groups.items():
                 found = self._ask(f"groups in {region}", partial(described.describe, region, names))
-                for name, group in (found or {}).items():
-                    sight.groups[name] = group.desired
+                sight.groups.update(found or {})
+                if set(names) - set(sight.groups):
+                    self._once(
+                        "groups", "unreachable", f"no group {sorted(set(names) - set(sight.groups))[0]}"
+                    )
+                    sight.instances = None
         return sight
 
     def _read_prices(self, sight: Sight) -> None:

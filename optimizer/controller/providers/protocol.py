@@ -123,7 +123,9 @@ class Group:
         largest: Maximum size.
         base: On-demand instances that come first.
         percentage: Of on-demand above the base.
-        instances: (id, pool name, option, in service) of its members.
+        mixed: Whether it has a mixed instances policy, without which it cannot be shaped.
+        members: Its instances; their `workload` is not the controller's.
+        in_service: Ids of those that are in service.
     """
 
     name: str
@@ -132,7 +134,9 @@ class Group:
     largest: int
     base: int
     percentage: int
-    instances: tuple[tuple[str, str, Option, bool], ...]
+    mixed: bool
+    members: tuple[Instance, ...]
+    in_service: frozenset[str]
 
 
 class Clock(Protocol):
@@ -229,8 +233,8 @@ class Groups(Protocol):
         """
         ...
 
-    def shape(self, region: str, name: str, desired: int, base: int, percentage: int) -> None:
-        """Set desired capacity and mix; running instances stay as they are.
+    def shape(self, region: str, name: str, desired: int | None, base: int, percentage: int) -> None:
+        """Set the mix and, unless it is None, the desired capacity; running instances stay as they are.
 
         Raises:
             CloudError: As for `Capacity.launch`.

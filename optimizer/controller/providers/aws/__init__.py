@@ -9,10 +9,11 @@ from optimizer.controller.config import AwsSettings
 from optimizer.controller.providers.aws.calls import Caller
 from optimizer.controller.providers.aws.capacity import Ec2Capacity
 from optimizer.controller.providers.aws.clients import ClientMaker, Clients
+from optimizer.controller.providers.aws.groups import AutoScaling
 from optimizer.controller.providers.aws.interruptions import SqsInterruptions
 from optimizer.controller.providers.aws.prices import SpotPrices
 from optimizer.controller.providers.protocol import Clock, Provider
-from optimizer.plan import Plan
+from optimizer.plan import GroupDemand, Plan, ServiceWorkload
 from simulator.errors import InputError
 
 __all__ = ["WallClock", "aws_provider"]
@@ -70,6 +71,8 @@ def aws_provider(
         strangers = [pool.name for pool in one.pools if pool.provider != "aws"]
         if strangers:
             raise InputError(f"workload {one.name}: pool {strangers[0]} is not on AWS")
+        if isinstance(one, ServiceWorkload) and isinstance(one.demand, GroupDemand):
+            continue
         if one.name not in settings.launch and "default" not in settings.launch:
             raise InputError(
                 f"workload {one.name} has no launch settings; accepted: provider.aws.launch with its name or "
@@ -88,4 +91,5 @@ def aws_provider(
         interruptions=SqsInterruptions(settings.queue_url, settings.queue_region, clients, caller)
         if settings.queue_url is not None and settings.queue_region is not None
         else None,
+        groups=AutoScaling(clients, caller),
     )

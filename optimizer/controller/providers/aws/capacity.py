@@ -67,7 +67,7 @@ class Ec2Capacity:
                 for reservation in reply.get("Reservations", []):
                     for one in reservation.get("Instances", []):
                         self._region_of[one["InstanceId"]] = region
-                        found.append(_instance(one))
+                        found.append(instance_of(one))
                 if not reply.get("NextToken"):
                     break
                 more = {"NextToken": reply["NextToken"]}
@@ -165,7 +165,8 @@ class Ec2Capacity:
         self._shut[pool] = (now + memory, memory)
 
 
-def _instance(one: Mapping[str, Any]) -> Instance:
+def instance_of(one: Mapping[str, Any]) -> Instance:
+    """An instance as `describe_instances` shows it."""
     tags = {tag["Key"]: tag["Value"] for tag in one.get("Tags", [])}
     ended = _WHEN.search(str(one.get("StateTransitionReason", "")))
     return Instance(
