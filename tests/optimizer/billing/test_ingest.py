@@ -35,6 +35,15 @@ WRITERS: dict[str, Callable[[Path], Truth]] = {
 }
 
 
+SMALL: dict[str, Callable[[Path], Truth]] = {
+    "cur": lambda folder: write_cur(demo_scenario(days=2), folder),
+    "gcp": lambda folder: write_gcp(demo_scenario("gcp", days=2), folder),
+    "azure-ea": lambda folder: write_azure(demo_scenario("azure", days=3), folder),
+    "azure-mca": lambda folder: write_azure(demo_scenario("azure", days=3), folder, agreement="mca"),
+    "focus-csv": lambda folder: write_focus(demo_scenario(days=2), folder, format="csv"),
+}
+
+
 @pytest.mark.parametrize("export", WRITERS)
 def test_golden_exports_keep_the_planted_truth(
     export: str, tmp_path: Path, ledger_rows: Callable[..., Rows]
@@ -248,7 +257,7 @@ def test_a_bill_that_comes_in_two_formats_is_refused(tmp_path: Path) -> None:
     ("export", "other"),
     [
         ("cur", {"ProviderName": "Amazon Web Services"}),
-        ("gcp-parquet", {"ProviderName": "Google Cloud Platform", "BillingPeriodStart": "utc"}),
+        ("gcp", {"ProviderName": "Google Cloud Platform", "BillingPeriodStart": "utc"}),
         ("azure-ea", {"ProviderName": "Azure", "BillingAccountId": "/billingAccounts/{}"}),
         (
             "azure-mca",
@@ -263,7 +272,7 @@ def test_a_native_and_a_focus_export_are_one_bill_whatever_they_call_it(
     export: str, other: dict[str, str], tmp_path: Path, ledger_rows: Callable[..., Rows]
 ) -> None:
     native, path = tmp_path / "native", tmp_path / "l.duckdb"
-    truth = WRITERS[export](native)
+    truth = SMALL[export](native)
     ingest([str(native)], path)
     with Ledger.open(path) as ledger:
         focus = ledger.arrow("SELECT * FROM focus")
@@ -282,7 +291,7 @@ def test_a_native_and_a_focus_export_are_one_bill_whatever_they_call_it(
     # One after the other, the later takes the place of the earlier, both ways round.
     for source in (tmp_path / "focus.parquet", native):
         report = ingest([str(source)], path)
-        assert {r.before for r in report.replaced} == set(truth.billed.values())
+        assert sum(r.before for r in report.replaced) == pytest.approx(sum(truth.billed.values()))
         found = ledger_rows(path, "SELECT sum(BilledCost), count(DISTINCT ProviderName) FROM ledger")
         assert found == [(pytest.approx(sum(truth.billed.values())), 1)]
 
@@ -513,11 +522,11 @@ def _shuffled(source: Path, target: Path, *, keep: float = 1.0) -> None:
     target.write_text("\n".join([header, *rows[: int(keep * len(rows))]]) + "\n")
 
 
-@pytest.mark.parametrize("export", ["cur", "gcp-parquet", "azure-ea", "focus-csv"])
+@pytest.mark.parametrize("export", ["cur", "gcp", "azure-ea", "focus-csv"])
 def test_the_same_charges_in_another_order_count_once(
     export: str, tmp_path: Path, ledger_rows: Callable[..., Rows]
 ) -> None:
-    truth = WRITERS[export](tmp_path / "export")
+    truth = SMALL[export](tmp_path / "export")
     for file in truth.files:
         _shuffled(file, file.with_name(f"z-copy-{file.name}"))
     path = tmp_path / "l.duckdb"
