@@ -9,7 +9,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := simulator policies envs training optimizer tests benchmarks $(wildcard examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow-tests spark-tests ray-tests focus-validator-tests browser-tests lint bench champion clean
+.PHONY: help demo test slow-tests spark-tests ray-tests focus-validator-tests browser-tests lint bench champion service-champion clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -67,6 +67,20 @@ champion: $(STAMP)  ## train and judge the shipped deadline policy again; about 
 	$(BIN)/python -m training.champion --market markets/champion-training.npz --out runs/champion/deadline.policy
 	$(BIN)/spotwise promote runs/champion/deadline.policy --market markets/champion-held-out.npz \
 		--out policies/champions/deadline-champion.policy
+
+SERVICE_MARKET := $(BIN)/spotwise market build --format skypilot --tick-seconds 30 --spot-price 1 --on-demand-price 3
+SERVICE_SPLIT := 2023-03-14T07:00Z
+PREEMPTIONS ?= ../shared/data/traces/skypilot_spot_traces/preemption/4-node/aws-08-03-2023
+
+service-champion: $(STAMP)  ## fit and judge the shipped service policy again; a minute
+	$(SERVICE_MARKET) $(TRACES)/*.json --unit-capacity unlimited --end $(SERVICE_SPLIT) \
+		--out markets/service-training.npz
+	$(SERVICE_MARKET) $(TRACES)/*.json --unit-capacity unlimited --start $(SERVICE_SPLIT) \
+		--out markets/service-held-out.npz
+	$(SERVICE_MARKET) $(PREEMPTIONS)/*.json --out markets/v100x4.npz
+	$(BIN)/python -m training.service.champion markets/service-training.npz --out runs/champion/service.policy
+	$(BIN)/spotwise promote runs/champion/service.policy --workload service --market markets/service-held-out.npz \
+		--market markets/v100x4.npz --out policies/champions/service-champion.policy
 
 clean:  ## remove caches, build products and what the demo wrote; keeps .venv
 	rm -rf dist build demo-report .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,4 +1,4 @@
-"""`spotwise evaluate`: any policies on any markets, with intervals, against the optimum."""
+"""`spotwise evaluate`: any policies on any markets and workloads, with intervals, against the optimum."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+JOBS, SERVICES = "Deadline jobs", "Services"
 LABEL_WIDTH = 20
 """Longest label in the table; of a longer one the end is shown, where paths differ."""
 DEFAULT_POLICIES = ("on-demand", "spot-when-available", "greedy", "uniform-progress", "planner")
@@ -28,25 +29,80 @@ def evaluate(
         typer.Option(
             "--policy",
             "-p",
-            help="Name or path of a .policy file; repeatable. Default: all heuristics and planner.",
+            help="Name or path of a .policy file; repeatable. Default: all heuristics and the planner.",
         ),
     ] = None,
+    workload: Annotated[str, typer.Option(help="`deadline` or `service`.")] = "deadline",
     pools: Annotated[
-        str, typer.Option(help="`each`: every pool alone; `all`: a job may use all pools.")
-    ] = "each",
-    work_hours: Annotated[float, typer.Option(help="Work of the job.")] = 48.0,
-    deadline_hours: Annotated[float, typer.Option(help="Time from its start by which it is due.")] = 52.0,
-    restart_overhead_minutes: Annotated[float, typer.Option(help="Paid by every launch.")] = 12.0,
+        str | None,
+        typer.Option(
+            help="`each`: every pool alone; `all`: all pools of a market. Default: each for deadline jobs, "
+            "all for services."
+        ),
+    ] = None,
+    work_hours: Annotated[float, typer.Option(help="Work of the job.", rich_help_panel=JOBS)] = 48.0,
+    deadline_hours: Annotated[
+        float, typer.Option(help="Time from its start by which it is due.", rich_help_panel=JOBS)
+    ] = 52.0,
+    restart_overhead_minutes: Annotated[
+        float, typer.Option(help="Paid by every launch.", rich_help_panel=JOBS)
+    ] = 12.0,
     checkpoint_interval_minutes: Annotated[
-        float, typer.Option(help="Work between checkpoints; 0 = an interruption loses none.")
+        float,
+        typer.Option(help="Work between checkpoints; 0 = an interruption loses none.", rich_help_panel=JOBS),
     ] = 0.0,
-    nodes: Annotated[int, typer.Option(help="Instances the job holds together.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Instances the job holds together.", rich_help_panel=JOBS)] = 1,
+    demand: Annotated[
+        str,
+        typer.Option(
+            help="Instances needed: a number, or a file with a series from the market's begin on.",
+            rich_help_panel=SERVICES,
+        ),
+    ] = "3",
+    demand_where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="COLUMN=VALUE that rows of the demand file must have; repeatable.", rich_help_panel=SERVICES
+        ),
+    ] = None,
+    demand_scale: Annotated[
+        float, typer.Option(help="Factor on the demand file's values.", rich_help_panel=SERVICES)
+    ] = 1.0,
+    demand_round_up: Annotated[
+        bool,
+        typer.Option("--demand-round-up", help="Round fractional demand up.", rich_help_panel=SERVICES),
+    ] = False,
+    availability: Annotated[
+        float, typer.Option(help="Share of ticks at which all is ready.", rich_help_panel=SERVICES)
+    ] = 0.995,
+    cold_start_seconds: Annotated[
+        float, typer.Option(help="Paid before a new instance is ready.", rich_help_panel=SERVICES)
+    ] = 120.0,
+    committed: Annotated[
+        int, typer.Option(help="On-demand instances paid for anyway.", rich_help_panel=SERVICES)
+    ] = 0,
+    window_hours: Annotated[float, typer.Option(help="Length of a window.", rich_help_panel=SERVICES)] = 24.0,
+    repeat_market: Annotated[
+        bool,
+        typer.Option(
+            "--repeat-market",
+            help="Replay a market that is shorter than the demand.",
+            rich_help_panel=SERVICES,
+        ),
+    ] = False,
+    bound: Annotated[
+        bool,
+        typer.Option("--bound/--no-bound", help="Solve for the clairvoyant bound.", rich_help_panel=SERVICES),
+    ] = True,
     window_stride: Annotated[
         int | None, typer.Option(help="Ticks between window starts. Default: windows that do not overlap.")
     ] = None,
     reference: Annotated[
-        str, typer.Option(help="Policy that savings are relative to; replayed too.")
-    ] = "uniform-progress",
+        str | None,
+        typer.Option(
+            help="Policy to compare with; replayed too. Default: uniform-progress, spothedge-1 for services."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write one row per episode to this CSV file.")] = None,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", "-P", help="Show progress.")] = True,
@@ -54,9 +110,26 @@ def evaluate(
 ) -> None:
     """Replay policies over every window of the markets and compare them with the clairvoyant optimum.
 
-    Intervals are 95 % percentile bootstrap intervals, episodes resampled within each pool. The gap closed
-    is 0 at Uniform Progress and 1 at the optimum.
+    Intervals are 95 % percentile bootstrap intervals, episodes resampled within each pool (deadline jobs) or
+    market (services). The gap closed is 0 at Uniform Progress and 1 at the optimum.
     """
+    if workload == "service":
+        from optimizer.cli.evaluate_service import ServiceOptions, evaluate_service
+
+        evaluate_service(
+            market,
+            policy,
+            ServiceOptions(
+                demand, tuple(demand_where or ()), demand_scale, demand_round_up, availability,
+                cold_start_seconds, committed, window_hours, window_stride, repeat_market, bound,
+                pools or "all", reference or "spothedge-1", seed,
+            ),
+            out=out, progress=progress, as_json=as_json,
+        )  # fmt: skip
+        return
+    if workload != "deadline":
+        raise InputError(f"--workload {workload!r}; accepted: deadline, service")
+    reference = reference or "uniform-progress"
     from rich.console import Console
 
     from simulator.deadline import DeadlineJob
@@ -77,7 +150,7 @@ def evaluate(
         if window_stride is not None
         else ticks_for(job.deadline_seconds, markets[0][1].tick_seconds)
     )
-    windows = windows_of(markets, job, stride, pools)
+    windows = windows_of(markets, job, stride, pools or "each")
     errors = Console(stderr=True)
     with errors.status("") as status:
         if not progress:
@@ -92,7 +165,7 @@ def evaluate(
         )
     summary = evaluation.summary(reference)
     if out is not None:
-        _write(out, evaluation.table.to_csv(index=False))
+        write_text(out, evaluation.table.to_csv(index=False))
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return
@@ -107,7 +180,12 @@ def evaluate(
     )
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file, with its folders.
+
+    Raises:
+        InputError: It cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
