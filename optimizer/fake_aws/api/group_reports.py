@@ -8,6 +8,7 @@ from optimizer.fake_aws.api.call import Action, Reply, Request, page, passes
 from optimizer.fake_aws.api.group_settings import rejected
 from optimizer.fake_aws.cloud.groups import Group, Settings
 from optimizer.fake_aws.cloud.instances import Instance
+from optimizer.fake_aws.cloud.interruptions import SPOT_TAKEN
 from optimizer.fake_aws.cloud.pools import subnet_of
 
 
@@ -74,13 +75,14 @@ def _tag(group: Group, key: str) -> dict[str, Any]:
 
 def _instance(request: Request, instance: Instance) -> dict[str, Any]:
     state = instance.state(request.seen_ms)[1]
+    taken = state not in ("pending", "running") and instance.reason == SPOT_TAKEN
     life = {"pending": "Pending", "running": "InService"}.get(state, "Terminating")
     return {
         "InstanceId": instance.id,
         "InstanceType": instance.instance_type,
         "AvailabilityZone": instance.zone,
         "LifecycleState": life,
-        "HealthStatus": "Unhealthy" if instance.reason[0].startswith("Server.") else "Healthy",
+        "HealthStatus": "Unhealthy" if taken else "Healthy",
         "ProtectedFromScaleIn": instance.protected,
         "LaunchTemplate": instance.details.get("Template"),
         "WeightedCapacity": f"{instance.weight:g}",

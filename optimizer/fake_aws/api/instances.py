@@ -239,7 +239,7 @@ def _shown(instance: Instance, at: int, *, fresh: bool) -> dict[str, Any]:
         reason_code, message, transition = instance.reason
         ended = moment(instance.ended_ms or 0).strftime("%Y-%m-%d %H:%M:%S GMT")
         shown["StateReason"] = {"Code": reason_code, "Message": message}
-        shown["StateTransitionReason"] = transition or f"User initiated ({ended})"
+        shown["StateTransitionReason"] = f"{transition} ({ended})"
     return shown
 
 

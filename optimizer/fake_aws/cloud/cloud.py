@@ -20,8 +20,12 @@ from optimizer.fake_aws.errors import AwsError
 from optimizer.fake_aws.options import Options
 from simulator.market import UNLIMITED_CAPACITY, Market
 
-USER_ENDED = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown", "")
-"""State reason code and message of an instance that a user terminated."""
+USER_ENDED = (
+    "Client.UserInitiatedShutdown",
+    "Client.UserInitiatedShutdown: User initiated shutdown",
+    "User initiated",
+)
+"""State reason code and message, and transition reason, of an instance that a user terminated."""
 
 
 class Owner(Protocol):

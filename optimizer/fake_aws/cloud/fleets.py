@@ -10,13 +10,12 @@ from typing import Any
 
 from optimizer.fake_aws.clock import moment
 from optimizer.fake_aws.cloud.allocation import Filled, Offer, fill
-from optimizer.fake_aws.cloud.cloud import Cloud
+from optimizer.fake_aws.cloud.cloud import USER_ENDED, Cloud
 from optimizer.fake_aws.cloud.instances import Instance
 from optimizer.fake_aws.cloud.schedule import HEAL, TICK
 from optimizer.fake_aws.errors import AwsError
 
 MOST_RECORDS = 1000
-FLEET_ENDED = ("Server.FleetTermination", "Server.FleetTermination: Fleet terminated the instance", "")
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class Fleet:
     def terminate(self, instance: Instance) -> None:
         """End one of its instances."""
         self.members.pop(instance.id, None)
-        self.cloud.end(instance, FLEET_ENDED, by_owner=True)
+        self.cloud.end(instance, USER_ENDED, by_owner=True)
         self.history.append((moment(self.cloud.now), "instance-change", "terminated", instance.id))
 
     def forget_when_over(self) -> None:

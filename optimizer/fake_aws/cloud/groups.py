@@ -11,14 +11,13 @@ from typing import Any
 
 from optimizer.fake_aws.clock import moment
 from optimizer.fake_aws.cloud.allocation import Filled, Offer, fill, on_demand_units
-from optimizer.fake_aws.cloud.cloud import Cloud
+from optimizer.fake_aws.cloud.cloud import USER_ENDED, Cloud
 from optimizer.fake_aws.cloud.instances import Instance
 from optimizer.fake_aws.cloud.pools import subnet_of
 from optimizer.fake_aws.cloud.schedule import HEAL
 from optimizer.fake_aws.errors import AwsError
 
 MOST_ACTIVITIES = 1000
-REPLACED = ("Client.InstanceInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown", "")
 
 
 @dataclass(frozen=True)
@@ -233,7 +232,7 @@ class Group:
     def terminate(self, instance: Instance, cause: str) -> None:
         """End one of its instances."""
         self._drop(instance)
-        self._cloud.end(instance, REPLACED, by_owner=True)
+        self._cloud.end(instance, USER_ENDED, by_owner=True)
         self._record(f"Terminating EC2 instance: {instance.id}", cause, instance.zone)
 
     def attach(self, instance: Instance) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SPOT_TAKEN = (
     "Server.SpotInstanceTermination",
     "Server.SpotInstanceTermination: Spot instance termination",
-    "Server.SpotInstanceTermination",
+    "Service initiated",
 )
 """State reason code and message, and transition reason, of an instance that was taken."""
 

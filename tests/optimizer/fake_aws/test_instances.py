@@ -65,6 +65,7 @@ def test_a_terminated_instance_gives_its_capacity_back(fake: FakeAws) -> None:
     shown = instance_of(fake, launched[0])
     assert shown["State"]["Name"] == "terminated"
     assert shown["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
+    assert shown["StateTransitionReason"] == "User initiated (2026-01-01 00:00:00 GMT)"
 
 
 def test_a_zone_is_chosen_where_none_is_given(fake: FakeAws) -> None:
@@ -91,7 +92,9 @@ def test_the_youngest_are_warned_and_then_taken_when_capacity_goes(fake: FakeAws
     assert set(states(fake).values()) == {"running"}
     fake.advance(120)
     assert states(fake) == {eldest: "running", **dict.fromkeys(others, "terminated")}
-    assert instance_of(fake, others[0])["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    shown = instance_of(fake, others[0])
+    assert shown["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    assert shown["StateTransitionReason"] == "Service initiated (2026-01-01 00:20:00 GMT)"
 
 
 def test_the_warning_has_the_form_of_eventbridge(fake: FakeAws) -> None:
