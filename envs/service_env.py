@@ -47,7 +47,7 @@ class ServiceEnv(gym.Env[Float32Array, IntArray]):
     | 0 | demand | ln1(instances) / 2 |
     | 1 | ready_surplus | (ready last tick - demand) / demand |
     | 2 | cold_start | ticks / 10 |
-    | 3 | on_demand_ratio | ln(on-demand price / mean spot price of the market) |
+    | 3 | on_demand_ratio | ln(on-demand price / mean spot price of the cheapest pool) |
     | 4 | weight | ln(weight of unavailability / 20) / 2 |
     | 5 | on_demand_held | instances / demand |
     | 6 | held_surplus | (held everywhere - demand) / demand |
@@ -57,9 +57,9 @@ class ServiceEnv(gym.Env[Float32Array, IntArray]):
     | 12 + 6 p | price | ln(spot price / on-demand price) / 2 |
 
     ## Rewards
-    -(cost / demand + w x unavailable) / (1 + w / 20) per tick, with the cost in ticks of a spot instance at
-    the market's mean price, and w the weight of unavailability of the episode. The cold start at the begin is
-    neither billed nor counted.
+    -(cost / demand + w x unavailable) / (1 + w / 20) per tick, with the cost in ticks of an instance of the
+    cheapest pool at its mean price, and w the weight of unavailability of the episode. The cold start at the
+    begin is neither billed nor counted.
 
     ## Episodes
     Each is a window of a random market from a random tick on; its end is *truncation*. `reset(options=...)`

@@ -16,7 +16,7 @@ from envs.randomness import streams
 from envs.series import EpisodeMarkets
 from envs.service_episodes import ServiceRange
 from envs.service_world import LIMIT, SPARES, ServiceWorld
-from simulator.deadline.observation import BoolArray, IntArray
+from simulator.deadline.observation import BoolArray, FloatArray, IntArray
 
 Float32Array = NDArray[np.float32]
 
@@ -69,9 +69,9 @@ class ServiceVecEnv(VecEnv):
             spaces.MultiDiscrete([highest + 1] * (world.markets.stack.pools + 1)),
         )
 
-    def _ask(self, actions: NDArray[Any]) -> IntArray:
-        """(N, P + 1) counts from actions."""
-        return self.world.asked_from_counts(actions)
+    def _advance(self, actions: NDArray[Any]) -> FloatArray:
+        """Act; (N,) rewards."""
+        return self.world.step(self.world.asked_from_counts(actions))
 
     def _look(self) -> Float32Array:
         """(N, F) observations after a tick or a reset; takes in what was granted."""
@@ -112,7 +112,7 @@ class ServiceVecEnv(VecEnv):
             (N, F) observations, of the next episode where one ended; (N,) rewards; (N,) whether an episode
             ended; and N infos.
         """
-        rewards = self.world.step(self._ask(self._actions))
+        rewards = self._advance(self._actions)
         done = self.world.batch.done.copy()
         seen = self._look()
         self._clear_infos()

@@ -61,13 +61,16 @@ class ServiceWorld:
         self.batch = ServiceBatch(markets.stack, blank, 0, np.zeros(size))
         self.weight = np.ones(size)
         self.unit = np.ones(size)
-        """(N,) USD of one spot instance for one tick, on average over the market."""
+        """(N,) USD of one instance of the cheapest pool for one tick, on average over the market."""
         self.returns, self.episode = np.zeros(size), np.zeros(size, np.int64)
         self.features = len(GLOBAL_NAMES) + pools * len(POOL_NAMES)
         self._since = np.full((3, size, pools), _NEVER, np.int64)  # refusal, loss, held for
         self._before = np.zeros((size, pools), np.int64)
-        self._mean_spot = np.array(
-            [markets.stack.spot_price[m, :, :ticks].mean() for m, ticks in enumerate(markets.stack.ticks)]
+        self._cheapest = np.array(
+            [
+                markets.stack.spot_price[m, :, :ticks].min(axis=0).mean()
+                for m, ticks in enumerate(markets.stack.ticks)
+            ]
         )
         self.seed(seed)
 
@@ -88,7 +91,7 @@ class ServiceWorld:
         self.batch.spot_scale[rows] = episodes.spot_scale
         self.weight[rows] = episodes.weight
         hours = self.markets.stack.tick_seconds / 3600.0
-        self.unit[rows] = self._mean_spot[episodes.market] * episodes.spot_scale * hours
+        self.unit[rows] = self._cheapest[episodes.market] * episodes.spot_scale * hours
         self.episode[rows] += 1
         self.returns[rows] = 0.0
         self._since[:2, rows] = _NEVER
@@ -98,7 +101,7 @@ class ServiceWorld:
     def step(self, asked: IntArray) -> FloatArray:
         """Run a tick; (N,) rewards: -(cost / demand + weight x unavailable) / (1 + weight / 20).
 
-        Cost is in ticks of a spot instance; what is not counted (the cold start) is not rewarded.
+        Cost is in ticks of a spot instance, see `unit`; what is not counted (the cold start) is not rewarded.
         """
         batch = self.batch
         need = np.maximum(batch.demand[np.arange(self.size), np.minimum(batch.tick, batch.length - 1)], 1)

@@ -177,9 +177,9 @@ def decide(
             now = hazard(curve, beliefs.up[i, p] * tick_seconds, down) * tick_seconds
             beliefs.base[i, p] = min(now, HIGHEST_HAZARD)
         if due[i]:
-            _chances(tick_seconds, curve, priors, ahead, i, refused[i], beliefs, chance)
+            chances(tick_seconds, curve, priors, ahead, i, refused[i], beliefs, chance)
             shared = (beliefs.pairs[i, 0] + priors[2]) / (beliefs.pairs[i, 1] + priors[2])
-            _joint_chances(chance, region[i], shared, cold_start[i] + 1, joint)
+            joint_chances(chance, region[i], shared, cold_start[i] + 1, joint)
             for p in range(pools):
                 space[p] = UNLIMITED
                 if refused[i, p] < retry_ticks:
@@ -194,7 +194,7 @@ def decide(
 
 
 @njit(cache=True, nogil=True)
-def _chances(
+def chances(
     tick_seconds: float,
     curve: FloatArray,
     priors: tuple[float, float, float, float, float],
@@ -220,9 +220,7 @@ def _chances(
 
 
 @njit(cache=True, nogil=True)
-def _joint_chances(
-    chance: FloatArray, region: IntArray, shared: float, ticks: int, joint: FloatArray
-) -> None:
+def joint_chances(chance: FloatArray, region: IntArray, shared: float, ticks: int, joint: FloatArray) -> None:
     """Write the chance that the second pool goes within `ticks` of the first one's loss."""
     for q in range(chance.shape[0]):
         anyway = min(chance[q] * ticks, HIGHEST_SHARED_FATE)

@@ -75,7 +75,7 @@ def _lose(chance: FloatArray, most: int, held: int, loss: float, deeper: float) 
 
 
 @njit(cache=True, nogil=True)
-def _price(
+def price_of(
     layout: Counts,
     on_demand: int,
     held: Counts,
@@ -143,7 +143,7 @@ def choose(
     scratch = np.zeros(MOST_SPARES + 2 + committed)
     best[:] = 0
     best[pools] = demand
-    lowest = _price(layout, demand, held, spot_price, on_demand_price, committed, change)
+    lowest = price_of(layout, demand, held, spot_price, on_demand_price, committed, change)
     if only[0] >= 0 or only[1] >= 0:
         lowest = np.inf
     best_risk = 0.0
@@ -162,7 +162,7 @@ def choose(
                 for way in range(2 if others > 0 else 1):
                     if not _fill(layout, order[way], room, spot, spares, others):
                         continue
-                    value = _price(layout, reserve, held, spot_price, on_demand_price, committed, change)
+                    value = price_of(layout, reserve, held, spot_price, on_demand_price, committed, change)
                     if value >= lowest:
                         continue
                     expected = risk(layout, reserve, demand, hazard, joint, deeper, scratch)

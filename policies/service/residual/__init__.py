@@ -1,0 +1,5 @@
+"""What is learned on top of the look-ahead planner: how many spares and how much on-demand in reserve."""
+
+from policies.service.residual.features import FEATURE_NAMES, OPTIONS, describe, option_of
+
+__all__ = ["FEATURE_NAMES", "OPTIONS", "describe", "option_of"]
