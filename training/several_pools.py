@@ -1,9 +1,13 @@
 """Several pools, zones left out: `python -m training.several_pools TRACES PRICES` prints a table.
 
-Nine zones of 2023 at ticks of ten minutes. Three are left out in turn: the planner is fitted to the other
-six and replayed on the three together, 48 h of work, windows side by side. A zone's spot price is constant:
-its ratio to the on-demand price is drawn from the spread that SpotLake saw in January 2024 (`price_ratios`).
-That file has no GPU types, so each draw takes one of its types and one zone of it for every pool.
+Nine zones of 2023 at ticks of ten minutes make three groups of three, each with zones of three regions (or
+with `--groups 2` five and four). A group is left out in turn: the planner is fitted to the other zones and
+replayed on the group, 48 h of work, windows side by side. With `--groups 1` all nine are one group and the
+time is parted instead: fitted to the first 60 %, replayed on the rest.
+
+A zone's spot price is constant: its ratio to the on-demand price is drawn from the spread that SpotLake saw
+in January 2024 (`price_ratios`). That file has no GPU types, so each draw takes one of its types, and for
+every pool one zone of it.
 """
 
 from __future__ import annotations
@@ -33,8 +37,9 @@ from simulator.market.build import BuildOptions, build_market
 from simulator.market.readers import PriceHistory, read_records
 from simulator.synthetic import SemiMarkovModel, fit_semi_markov
 
-FOLDS = ((0, 3, 6), (1, 4, 7), (2, 5, 8))
-"""Zones left out together, by their place among the sorted trace files: zones of different regions."""
+GROUPS = 3
+FITTED_SHARE = 0.6
+"""Of the time, where no zone is left out."""
 SETTINGS = tuple((deadline, overhead) for deadline in (52, 70) for overhead in (3, 12))
 """Hours, minutes; 52 and 70 h are 312 and 420 ticks."""
 DRAWS = 4
@@ -87,28 +92,36 @@ def price_ratios(path: Path) -> dict[str, FloatArray]:
     return {name: np.array(ratios) for name, ratios in by_type.items()}
 
 
-def folds(traces: Path, prices: Path, draws: int = DRAWS, seed: int = 0) -> Iterator[Fold]:
-    """The folds of the comparison.
+def folds(
+    traces: Path, prices: Path, draws: int = DRAWS, seed: int = 0, groups: int = GROUPS
+) -> Iterator[Fold]:
+    """The folds of the comparison, one for each group of zones.
 
     Raises:
-        InputError: A file is missing or not what it should be.
+        InputError: A file is missing or not what it should be, or there are more groups than zones.
     """
     files = sorted(traces.glob("*.json"))
     market = build_market(
         files, BuildOptions(tick_seconds=TICK_SECONDS, spot_price=1.0, on_demand_price=ON_DEMAND_PRICE)
     )
+    if not 1 <= groups <= len(files):
+        raise InputError(f"{groups} groups of {len(files)} zones; accepted: 1 to {len(files)}")
     series = market.spot_capacity > 0
+    split = int(FITTED_SHARE * market.ticks) if groups == 1 else 0
     ratios = price_ratios(prices)
     rng = np.random.default_rng(seed)
-    for left_out in FOLDS:
+    for group in range(groups):
+        left_out = list(range(group, len(files), groups))  # neighbours in the order of names are apart
         model = fit_semi_markov(
-            [row for zone, row in enumerate(series) if zone not in left_out],
+            [row[:split] for row in series]
+            if groups == 1
+            else [row for zone, row in enumerate(series) if zone not in left_out],
             types=TYPES,
             chunk_ticks=CHUNK_TICKS,
             age_edges=AGE_EDGES,
             tick_seconds=TICK_SECONDS,
         )
-        part = market.select(left_out)
+        part = market.select(left_out).window(split, market.ticks - split)
         markets = []
         for _ in range(draws):
             of_type = ratios[str(rng.choice(sorted(ratios)))]
@@ -180,10 +193,11 @@ def main() -> None:
     parser.add_argument("prices", type=Path, help="SpotLake price history")
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of prices for each three zones")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--groups", type=int, default=GROUPS, help="of zones; 1 leaves out time instead")
     parser.add_argument("--observability", choices=get_args(Observability), default="full")
     arguments = parser.parse_args()
     began = time.perf_counter()
-    parts = list(folds(arguments.traces, arguments.prices, arguments.draws, arguments.seed))
+    parts = list(folds(arguments.traces, arguments.prices, arguments.draws, arguments.seed, arguments.groups))
     table = compare(parts, observability=arguments.observability)
     sys.stdout.write(summary(table).to_string(index=False) + "\n")
     sys.stdout.write(f"{time.perf_counter() - began:.0f} s\n")
