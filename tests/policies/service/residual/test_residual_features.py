@@ -1,4 +1,4 @@
-"""What the network on top of the planner sees: options weighed as the planner does, of any number of pools."""
+"""What the network on top of the planner sees: options as the planner weighs them, of any number of pools."""
 
 from datetime import UTC, datetime
 from typing import Any
