@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from policies.legality import write_legal, write_safe
 from policies.protocol import DeadlinePolicy, Memory
+from policies.soft import binding
 from simulator.deadline.observation import (
     ON_DEMAND,
     BoolArray,
@@ -97,9 +98,22 @@ def _whole_numbers(asked: NDArray[Any], actions: int) -> IntArray:
     return np.where(known & (whole != asked), ON_DEMAND, whole)
 
 
+@runtime_checkable
+class WeighsLateness(Protocol):
+    """A policy that may decide by the cost of lateness itself."""
+
+    def weighs_lateness(self, pools: int) -> bool:
+        """Whether it does so for jobs over `pools` pools."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Shielded:
-    """A policy whose decisions pass the shield; whatever it says, no avoidable deadline is missed."""
+    """A policy whose decisions pass the shield; whatever it says, no avoidable deadline is missed.
+
+    A policy that does not weigh the cost of lateness is shown, and held to, the due time as its deadline
+    wherever being late does not pay; see `policies.soft`.
+    """
 
     policy: DeadlinePolicy
 
@@ -114,5 +128,10 @@ class Shielded:
 
     def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
         """Decide, then make it safe."""
+        if observation.lateness_price.any() and not self._weighs_lateness(observation.pools):
+            observation = binding(observation)
         action, memory = self.policy.act(observation, memory)
         return apply_shield(observation, action), memory
+
+    def _weighs_lateness(self, pools: int) -> bool:
+        return isinstance(self.policy, WeighsLateness) and self.policy.weighs_lateness(pools)

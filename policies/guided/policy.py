@@ -60,6 +60,7 @@ class TrainedRange:
                 np.ascontiguousarray(observation.time_total, np.float64),
                 np.ascontiguousarray(observation.restart_overhead, np.float64),
                 np.ascontiguousarray(observation.checkpoint_interval, np.float64),
+                np.ascontiguousarray(observation.lateness_price, np.float64),
                 np.ascontiguousarray(observation.spot_price, np.float64),
                 np.ascontiguousarray(observation.on_demand_price, np.float64),
                 pool,
@@ -217,6 +218,10 @@ class GuidedPolicy:
         )
         return Advised(inputs, look.legal, pool), {**remembered, HISTORY: history[HISTORY]}
 
+    def weighs_lateness(self, pools: int) -> bool:
+        """As the planner, which decides alone over a job that may be late."""
+        return self.planner.weighs_lateness(pools)
+
     def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
         """Decide one tick; always a legal action. Over several pools the planner decides alone."""
         if observation.pools > 1:
@@ -262,6 +267,7 @@ def _cover(
     time_total: FloatArray,
     restart_overhead: FloatArray,
     checkpoint_interval: FloatArray,
+    lateness_price: FloatArray,
     spot_price: FloatArray,  # (N, P)
     on_demand_price: FloatArray,
     pool: IntArray,
@@ -274,6 +280,7 @@ def _cover(
             and restart_overhead[i] <= most_overhead
             and least_ratio <= ratio <= most_ratio
             and checkpoint_interval[i] == 0.0
+            and lateness_price[i] == 0.0
         )
 
 

@@ -38,6 +38,8 @@ class Settings:
     tick_seconds: float
     overhead_seconds: float
     ratio: float
+    late_minutes: float = 0.0
+    late_rate: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,10 @@ class SemiMarkovPlanner:
             "age": np.zeros(jobs, np.int64),
             "known": np.zeros(jobs, np.bool_),
         }
+
+    def weighs_lateness(self, pools: int) -> bool:
+        """Over one pool the cost of lateness is part of what is minimised."""
+        return pools == 1
 
     def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
         """Decide one tick; always a legal action."""
@@ -137,20 +143,22 @@ class SemiMarkovPlanner:
         time_left = np.ascontiguousarray(observation.time_left, np.float64)
         pending = np.ascontiguousarray(observation.pending_overhead, np.float64)
         rounded = np.minimum(np.maximum(np.rint(ratio / RATIO_STEP), 1.0) * RATIO_STEP, HIGHEST_RATIO)
-        late_minutes = (observation.time_left - observation.due_left) / 60.0
-        late_rate = observation.lateness_price / on_demand / (observation.tick_seconds / 60.0)
-        for rows, (overhead, table_ratio, minutes, rate) in _groups(
-            observation.restart_overhead, rounded, np.where(late_rate > 0.0, late_minutes, 0.0), late_rate
-        ):
+        keys = [observation.restart_overhead, rounded]
+        if observation.lateness_price.any():
+            rate = observation.lateness_price / on_demand / (observation.tick_seconds / 60.0)
+            late_minutes = (observation.time_left - observation.due_left) / 60.0
+            keys += [np.where(rate > 0.0, late_minutes, 0.0), rate]
+        for rows, values in _groups(*keys):
+            settings = Settings(observation.tick_seconds, *values)
             tables = self.tables(
-                Settings(observation.tick_seconds, overhead, table_ratio, minutes, rate),
+                settings,
                 float(time_left[rows].max()),
                 float((time_left[rows] - work_left[rows]).max()),
             )
             _expected_costs(
                 rows,
                 observation.tick_seconds / 60.0,
-                overhead / 60.0,
+                settings.overhead_seconds / 60.0,
                 ratio,
                 work_left,
                 time_left,

@@ -127,9 +127,10 @@ class PlannerTables:
         """
         grid = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes)
         if late_rate > 0.0 and late_minutes < most_slack_minutes:
-            # around the due time as fine as around the deadline
-            after_due = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes - late_minutes)
-            grid = np.unique(np.round(np.concatenate([grid, late_minutes + after_due]), 6))
+            # around the due time as fine as around the deadline, on both sides
+            ahead = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes - late_minutes)
+            behind = late_minutes - ahead[ahead <= min(3.0 * (tick_minutes + overhead_minutes), late_minutes)]
+            grid = np.unique(np.round(np.concatenate([grid, late_minutes + ahead, behind]), 6))
         levels = time_levels(horizon_ticks)
         slot = np.full(int(levels[-1]) + 1, -1, np.int64)
         slot[levels] = np.arange(len(levels))

@@ -39,8 +39,11 @@ STATE = (
     "market",
     "start",
     "nodes",
+    "committed",
     "work_total",
     "deadline",
+    "due",
+    "lateness_price",
     "restart_overhead",
     "checkpoint_interval",
     "spot_scale",
@@ -51,6 +54,7 @@ STATE = (
     "placement",
     "pending",
     "cost",
+    "lateness",
     "counts",
     "done",
     "missed",
@@ -153,7 +157,8 @@ class DeadlineBatch:
     """State of N jobs. Jobs may be replaced one by one (`assign`), which is how environments reset.
 
     Every state array is (N,) and public: `work_left`, `unsaved`, `pending` in seconds, `placement`,
-    `tick` (ticks elapsed), `cost` in USD, `done`, `missed`; `counts` is (N, 6), see the constants.
+    `tick` (ticks elapsed), `cost` in USD and in it `lateness`, the cost of being late, `done`, `missed`;
+    `counts` is (N, 6), see the constants.
     `known_available` and `knowledge_age`, (N, P), are what jobs know of pools unless they see them all.
     """
 
@@ -170,8 +175,11 @@ class DeadlineBatch:
         self.market = np.zeros(size, np.int64)
         self.start = np.zeros(size, np.int64)
         self.nodes = np.ones(size, np.int64)
+        self.committed = np.zeros(size, np.int64)
         self.work_total = np.zeros(size)
         self.deadline = np.zeros(size)
+        self.due = np.zeros(size)
+        self.lateness_price = np.zeros(size)
         self.restart_overhead = np.zeros(size)
         self.checkpoint_interval = np.zeros(size)
         self.spot_scale = np.ones(size)
@@ -182,6 +190,7 @@ class DeadlineBatch:
         self.placement = np.zeros(size, np.int64)
         self.pending = np.zeros(size)
         self.cost = np.zeros(size)
+        self.lateness = np.zeros(size)
         self.counts = np.zeros((size, 6), np.int32)
         self.done: BoolArray = np.ones(size, np.bool_)
         self.missed: BoolArray = np.zeros(size, np.bool_)
@@ -224,6 +233,9 @@ class DeadlineBatch:
             restart_overhead=job.restart_overhead_seconds,
             checkpoint_interval=job.checkpoint_interval_seconds,
             nodes=job.nodes,
+            committed=job.committed,
+            due=job.due_or_deadline_seconds,
+            lateness_price=job.lateness_usd_per_hour,
         )
         return batch
 
@@ -240,11 +252,15 @@ class DeadlineBatch:
         nodes: ArrayLike = 1,
         spot_scale: ArrayLike = 1.0,
         on_demand_scale: ArrayLike = 1.0,
+        committed: ArrayLike = 0,
+        due: ArrayLike | None = None,
+        lateness_price: ArrayLike = 0.0,
     ) -> None:
         """Begin new jobs in rows `which`; arguments are scalars or one value per row.
 
         Seconds for `work`, `deadline`, `restart_overhead`, `checkpoint_interval`. The scales
-        multiply the market's prices (1.0 = as recorded).
+        multiply the market's prices (1.0 = as recorded). `due`, seconds, is the deadline by default;
+        `lateness_price` is USD per hour after it. See `DeadlineJob` for `committed`.
 
         Raises:
             InputError: A window reaches beyond its market, or a job is infeasible.
@@ -256,6 +272,9 @@ class DeadlineBatch:
         self.restart_overhead[which] = restart_overhead
         self.checkpoint_interval[which] = checkpoint_interval
         self.nodes[which] = nodes
+        self.committed[which] = committed
+        self.due[which] = deadline if due is None else due
+        self.lateness_price[which] = lateness_price
         self.spot_scale[which] = spot_scale
         self.on_demand_scale[which] = on_demand_scale
         needed = np.ceil(self.deadline[which] / self.stack.tick_seconds - 1e-9).astype(np.int64)
@@ -276,6 +295,7 @@ class DeadlineBatch:
             self.placement,
             self.pending,
             self.cost,
+            self.lateness,
             self.counts,
         ):
             array[which] = 0
@@ -298,15 +318,16 @@ class DeadlineBatch:
         seen = self._observe()
         if copy:
             for field in fields(seen):
-                if field.name not in ("tick_seconds", "time_left", "probes"):
+                if field.name not in ("tick_seconds", "time_left", "due_left", "probes"):
                     setattr(seen, field.name, getattr(seen, field.name).copy())
         return seen
 
     def _observe(self) -> DeadlineObservation:
+        elapsed = self.tick * float(self.stack.tick_seconds)
         common = DeadlineObservation(
             tick_seconds=float(self.stack.tick_seconds),
             work_left=self.work_left,
-            time_left=self.deadline - self.tick * float(self.stack.tick_seconds),
+            time_left=self.deadline - elapsed,
             work_total=self.work_total,
             time_total=self.deadline,
             placement=self.placement,
@@ -317,6 +338,8 @@ class DeadlineBatch:
             spot_available=self._available,
             spot_price=self._spot_price,
             on_demand_price=self._on_demand_price,
+            due_left=self.due - elapsed,
+            lateness_price=self.lateness_price,
         )
         if self.observability == "full":
             return common
@@ -371,7 +394,10 @@ class DeadlineBatch:
             self.market,
             self.start,
             self.nodes,
+            self.committed,
             self.deadline,
+            self.due,
+            self.lateness_price,
             self.restart_overhead,
             self.checkpoint_interval,
             self.spot_scale,
@@ -383,6 +409,7 @@ class DeadlineBatch:
             self.placement,
             self.pending,
             self.cost,
+            self.lateness,
             self.counts,
             self.done,
             self.missed,
@@ -420,6 +447,7 @@ class DeadlineBatch:
             self.market,
             self.start,
             self.nodes,
+            self.committed,
             self.spot_scale,
             self.on_demand_scale,
             self.tick,

@@ -25,7 +25,10 @@ def advance(
     market: I8,
     start: I8,
     nodes: I8,
+    committed: I8,
     deadline: F8,
+    due: F8,
+    lateness_price: F8,
     restart_overhead: F8,
     checkpoint_interval: F8,
     spot_scale: F8,
@@ -37,6 +40,7 @@ def advance(
     placement: I8,
     pending: F8,
     cost: F8,
+    lateness: F8,
     counts: I4,  # (N, 6): launches, interruptions, failed launches, idle, on-demand, spot ticks
     done: B1,
     missed: B1,
@@ -45,7 +49,9 @@ def advance(
     """Run one tick of every job that is not done, then begin its next tick (interruptions).
 
     Arrays without a shape are (N,). State arrays are changed in place; `tick_cost` gets the USD
-    billed in this tick. An action for a pool without capacity is a failed launch: the job is idle, or with
+    billed in this tick, cost of lateness included. On-demand capacity costs nothing for the `committed`
+    instances of a job. Being late costs `lateness_price` per hour from `due` to the second in which the work
+    is done. An action for a pool without capacity is a failed launch: the job is idle, or with
     `stays` it goes on where it is.
     """
     for i in range(action.shape[0]):
@@ -55,6 +61,9 @@ def advance(
         m = market[i]
         t = start[i] + tick[i]
         choice = action[i]
+        began = tick[i] * tick_seconds
+        span = min(tick_seconds, deadline[i] - began)
+        needed = span  # seconds of this tick in which the job is not done
         if choice >= 2 and capacity[m, choice - 2, t] < nodes[i]:
             counts[i, 2] += 1
             choice = placement[i] if stays else 0
@@ -69,18 +78,22 @@ def advance(
                 unsaved[i] = 0.0
             if choice == 1:
                 counts[i, 4] += 1
-                price = on_demand_price[m, t] * on_demand_scale[i]
+                price = on_demand_price[m, t] * on_demand_scale[i] * (nodes[i] - committed[i])
             else:
                 counts[i, 5] += 1
-                price = spot_price[m, choice - 2, t] * spot_scale[i]
-            tick_cost[i] = price * nodes[i] * tick_seconds / 3600.0
-            cost[i] += tick_cost[i]
-            span = min(tick_seconds, deadline[i] - tick[i] * tick_seconds)
+                price = spot_price[m, choice - 2, t] * spot_scale[i] * nodes[i]
+            tick_cost[i] = price * tick_seconds / 3600.0
+            needed = min(span, pending[i] + work_left[i])
             productive = max(span - pending[i], 0.0)
             pending[i] = max(pending[i] - tick_seconds, 0.0)
             work_left[i] -= productive
             if checkpoint_interval[i] > 0.0:
                 unsaved[i] = (unsaved[i] + productive) % checkpoint_interval[i]
+        if lateness_price[i] > 0.0:
+            late = max(began + needed - max(due[i], began), 0.0) / 3600.0 * lateness_price[i]
+            lateness[i] += late
+            tick_cost[i] += late
+        cost[i] += tick_cost[i]
         placement[i] = choice
         tick[i] += 1
         if work_left[i] <= EPSILON_SECONDS:
@@ -105,6 +118,7 @@ def look(
     market: I8,
     start: I8,
     nodes: I8,
+    committed: I8,
     spot_scale: F8,
     on_demand_scale: F8,
     tick: I8,
@@ -122,7 +136,7 @@ def look(
         for p in range(available_out.shape[1]):
             available_out[i, p] = capacity[m, p, t] >= nodes[i]
             spot_out[i, p] = spot_price[m, p, t] * spot_scale[i] * nodes[i]
-        on_demand_out[i] = on_demand_price[m, t] * on_demand_scale[i] * nodes[i]
+        on_demand_out[i] = on_demand_price[m, t] * on_demand_scale[i] * (nodes[i] - committed[i])
 
 
 @njit(cache=True, nogil=True)

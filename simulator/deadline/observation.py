@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,10 @@ class DeadlineObservation:
         checkpoint_interval: (N,) seconds of work between checkpoints, 0 = nothing is lost.
         spot_available: (N, P) whether pool p can hold the whole job now.
         spot_price: (N, P) USD per hour for the whole job.
-        on_demand_price: (N,) USD per hour for the whole job.
+        on_demand_price: (N,) USD per hour for the whole job, without what commitments pay.
+        due_left: (N,) seconds until the job is due, negative if it is late; the time left without a cost of
+            lateness.
+        lateness_price: (N,) USD per hour of being late.
     """
 
     tick_seconds: float
@@ -55,6 +58,14 @@ class DeadlineObservation:
     spot_available: BoolArray
     spot_price: FloatArray
     on_demand_price: FloatArray
+    due_left: FloatArray = field(default_factory=lambda: np.zeros(0), kw_only=True)
+    lateness_price: FloatArray = field(default_factory=lambda: np.zeros(0), kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Without a due time, being late costs nothing."""
+        if self.due_left.shape != self.time_left.shape:
+            self.due_left = self.time_left
+            self.lateness_price = np.zeros(self.time_left.shape)
 
     @property
     def jobs(self) -> int:

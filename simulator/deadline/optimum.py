@@ -2,7 +2,8 @@
 
 Every decision takes whole slack from the job: a launch takes one restart overhead d, an idle tick one
 tick g, running takes none. So the state after t ticks is the slack lost so far and the placement, and the
-lost slack lies on the lattice of gcd(g, d). A backward pass over (tick, lost slack, placement) is exact.
+lost slack lies on the lattice of gcd(g, d). A backward pass over (tick, lost slack, placement) is exact. The
+slack lost in all also says when the job was done, and so what its lateness costs.
 """
 
 from __future__ import annotations
@@ -125,11 +126,11 @@ def _window(
 ) -> tuple[NDArray[np.bool_], FloatArray, FloatArray]:
     ticks = math.ceil(job.deadline_seconds / stack.tick_seconds - 1e-9)
     span = slice(start, start + ticks)
-    hours = stack.tick_seconds / 3600 * job.nodes
+    hours = stack.tick_seconds / 3600
     return (
         stack.capacity[market, :, span] >= job.nodes,
-        stack.spot_price[market, :, span] * hours,
-        stack.on_demand_price[market, span] * hours,
+        stack.spot_price[market, :, span] * hours * job.nodes,
+        stack.on_demand_price[market, span] * hours * (job.nodes - job.committed),
     )
 
 
@@ -142,11 +143,14 @@ def _solve_window(
     choices: NDArray[np.int8],
 ) -> float:
     available, spot_cost, on_demand_cost = _window(stack, job, market, start)
+    # the second in which a job is done is its work and the slack it lost
+    lateness = [job.lateness_usd(lost * lattice.unit_seconds) for lost in range(lattice.slack_units + 1)]
     return float(
         _solve(
             available,
             spot_cost,
             on_demand_cost,
+            np.array(lateness),
             job.work_seconds,
             lattice.unit_seconds,
             lattice.idle_units,
@@ -162,6 +166,7 @@ def _solve(  # noqa: C901 - one compiled recursion; its branches are the choices
     available: NDArray[np.bool_],  # (P, T)
     spot_cost: FloatArray,  # (P, T) USD per tick
     on_demand_cost: FloatArray,  # (T,)
+    lateness: FloatArray,  # (slack_units + 1,) USD, by slack lost when done
     work: float,
     unit: float,
     idle_units: int,
@@ -173,13 +178,14 @@ def _solve(  # noqa: C901 - one compiled recursion; its branches are the choices
     tick_seconds = unit * idle_units
     size = slack_units + 1
     later = np.zeros((pools + 2, size))
+    later[:] = lateness
     now = np.zeros((pools + 2, size))
     keep = choices.shape[0] > 0
     for t in range(ticks - 1, -1, -1):
         for lost in range(size):
             if t * tick_seconds - lost * unit >= work - 1e-6:
                 for k in range(pools + 2):
-                    now[k, lost] = 0.0
+                    now[k, lost] = lateness[lost]
                 continue
             best = np.inf
             choice = 1

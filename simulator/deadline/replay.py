@@ -122,8 +122,9 @@ def replay(
 
     Returns:
         One row per policy and window: `policy`, `market`, `start_tick`, `cost_usd`,
-        `finish_hours`, `missed`, `launches`, `interruptions`, `failed_launches`,
-        `idle_hours`, `on_demand_hours`, `spot_hours` (instance-hours are these times the nodes),
+        `finish_hours`, `lateness_usd` (part of the cost), `missed`, `launches`, `interruptions`,
+        `failed_launches`, `idle_hours`, `on_demand_hours`, `spot_hours` (instance-hours are these
+        times the nodes),
         `on_demand_usd` (the same job on on-demand capacity from its start) and, if wanted,
         `optimum_usd`.
 
@@ -192,6 +193,7 @@ def _table(name: str, batch: DeadlineBatch, shared: pd.DataFrame) -> pd.DataFram
             "start_tick": shared["start_tick"],
             "cost_usd": batch.cost,
             "finish_hours": batch.tick * hours,
+            "lateness_usd": batch.lateness,
             "missed": batch.missed,
             "launches": batch.counts[:, LAUNCHES],
             "interruptions": batch.counts[:, INTERRUPTIONS],
