@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ibis
@@ -97,102 +98,172 @@ def _cost(raw: ir.Table) -> ir.DecimalValue:
     return ibis.coalesce(raw.line_item_net_unblended_cost, raw.line_item_unblended_cost)
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A line of the report, and what kind of charge it is.
+
+    Attributes:
+        raw: The line.
+        kind: Its line item type.
+        usage: Usage, committed or not.
+        covered: Usage under a commitment.
+        priced: Usage or purchase.
+        on_commitment: It names the commitment that it uses or pays for.
+        spot: Usage of spot capacity.
+        instance: Running time of an instance.
+    """
+
+    raw: ir.Table
+    kind: ir.StringValue
+    usage: ir.BooleanValue
+    covered: ir.BooleanValue
+    priced: ir.BooleanValue
+    on_commitment: ir.BooleanValue
+    spot: ir.BooleanValue
+    instance: ir.BooleanValue
+
+    @classmethod
+    def of(cls, raw: ir.Table) -> _Line:
+        kind = raw.line_item_line_item_type
+        usage = kind.isin(USAGE)
+        covered = kind.isin(COVERED)
+        reservation = raw.reservation_reservation_a_r_n
+        paid = covered | kind.isin(RECURRING_FEES) | ((kind == "Fee") & reservation.notnull())
+        return cls(
+            raw=raw,
+            kind=kind,
+            usage=usage,
+            covered=covered,
+            priced=usage | kind.isin(PURCHASES),
+            on_commitment=paid | (kind == "SavingsPlanUpfrontFee"),
+            spot=usage & raw.line_item_usage_type.contains("SpotUsage"),
+            instance=usage
+            & raw.line_item_usage_type.re_search(_INSTANCE_METER)
+            & (raw.line_item_product_code == "AmazonEC2"),
+        )
+
+
 def _values(raw: ir.Table) -> dict[str, Any]:
-    kind = raw.line_item_line_item_type
-    cost = _cost(raw)
-    amount = raw.line_item_usage_amount
-    usage = kind.isin(USAGE)
-    covered = kind.isin(COVERED)
-    purchase = kind.isin(PURCHASES)
-    priced = usage | purchase
-    plan, reservation = raw.savings_plan_savings_plan_a_r_n, raw.reservation_reservation_a_r_n
-    on_commitment = covered | kind.isin(RECURRING_FEES) | ((kind == "Fee") & reservation.notnull())
-    on_commitment = on_commitment | (kind == "SavingsPlanUpfrontFee")
-    spot = usage & raw.line_item_usage_type.contains("SpotUsage")
-    instance = (
-        usage
-        & raw.line_item_usage_type.re_search(_INSTANCE_METER)
-        & (raw.line_item_product_code == "AmazonEC2")
+    line = _Line.of(raw)
+    listed = _list_cost(raw, _cost(raw), line.usage)
+    values = _identity(raw, raw.line_item_currency_code, line.kind)
+    values |= _costs(line, listed)
+    values |= _quantities(line)
+    values |= _under_commitment(line, values["EffectiveCost"])
+    values |= _place(raw)
+    values |= _instance(line, listed)
+    values |= {
+        "PricingCategory": ibis.cases(
+            (line.covered, "Committed"),
+            (line.spot, "Dynamic"),
+            (line.priced, "Standard"),
+            else_=ibis.null("string"),
+        ),
+        "Tags": raw.resource_tags,
+        "x_Flags": joined_flags(
+            (raw.resource_tags_broken, "tags-not-json"),
+            (line.usage & (raw.line_item_usage_amount < money(0)), "negative-usage"),
+            (
+                line.usage
+                & (span_hours(raw.line_item_usage_start_date, raw.line_item_usage_end_date) > 1.01),
+                "long-row",
+            ),
+        ),
+    }
+    return values | _in_pricing_currency(raw, values)
+
+
+def _costs(line: _Line, listed: ir.DecimalValue) -> dict[str, Any]:
+    raw, cost, amount = line.raw, _cost(line.raw), line.raw.line_item_usage_amount
+    contracted = ibis.cases(
+        (line.kind == "DiscountedUsage", listed),
+        (line.usage, ibis.coalesce(raw.line_item_unblended_cost, listed)),
+        else_=cost,
     )
+    return {
+        "BilledCost": ibis.cases((line.covered, money(0)), else_=cost),
+        "EffectiveCost": _effective(raw, cost),
+        "ListCost": listed,
+        "ContractedCost": contracted,
+        "ListUnitPrice": when(line.priced, quotient(listed, amount)),
+        "ContractedUnitPrice": when(line.priced, quotient(contracted, amount)),
+    }
+
+
+def _quantities(line: _Line) -> dict[str, Any]:
+    raw, amount = line.raw, line.raw.line_item_usage_amount
     unit = ibis.coalesce(raw.pricing_unit.cases(*_UNITS, else_=raw.pricing_unit), "Units")
     # FOCUS writes the time of a compound unit in full: GB-Mo, Obj-Month → GB-Months, Obj-Months.
     unit = unit.re_replace(r"-(Mo|Month|month)$", "-Months").re_replace(r"-([Hh]rs?|[Hh]ours?)$", "-Hours")
-    listed = _list_cost(raw, cost, usage)
-    contracted = ibis.cases(
-        (kind == "DiscountedUsage", listed),
-        (usage, ibis.coalesce(raw.line_item_unblended_cost, listed)),
-        else_=cost,
-    )
-    effective = _effective(raw, cost)
+    return {
+        "PricingQuantity": when(line.priced, amount),
+        "PricingUnit": when(line.priced & amount.notnull(), unit),
+        "ConsumedQuantity": when(line.usage, amount),
+        "ConsumedUnit": when(line.usage & amount.notnull(), unit),
+    }
+
+
+def _under_commitment(line: _Line, effective: ir.DecimalValue) -> dict[str, Any]:
+    raw, cost, amount = line.raw, _cost(line.raw), line.raw.line_item_usage_amount
+    plan, reservation = raw.savings_plan_savings_plan_a_r_n, raw.reservation_reservation_a_r_n
+    return {
+        "CommitmentDiscountId": when(line.on_commitment, ibis.coalesce(plan, reservation)),
+        "CommitmentDiscountStatus": when(line.covered, "Used"),
+        "CommitmentDiscountQuantity": ibis.cases(
+            (line.covered & plan.notnull(), effective),
+            (line.covered, amount),
+            (line.on_commitment & plan.notnull(), cost),
+            (line.on_commitment, amount),
+            else_=None,
+        ),
+        "CommitmentDiscountUnit": _commitment_unit(
+            line.on_commitment, plan, reservation, raw.line_item_currency_code
+        ),
+    }
+
+
+def _place(raw: ir.Table) -> dict[str, Any]:
+    """Return where it was, on what resource, of which service."""
     region = ibis.coalesce(
         raw.product_region_code,
         raw.product_region,
         raw.line_item_availability_zone.re_replace("[a-z]$", ""),
     )
-    service = ibis.coalesce(raw.product_product_name, services.aws_name(raw.line_item_product_code))
     category = services.category("aws", raw.line_item_product_code)
     resource = raw.line_item_resource_id
-    instance_type = when(
-        instance,
-        ibis.coalesce(
-            raw.line_item_usage_type.re_extract(r":([a-z0-9-]+\.[a-z0-9-]+)", 1).nullif(""),
-            raw.product_instance_type,
-        ),
-    )
-    # Spot lines come without a SKU in many reports; what is metered names the SKU then.
-    sku = ibis.coalesce(raw.product_sku, raw.line_item_usage_type)
-    currency = raw.line_item_currency_code
-    values = _identity(raw, currency, kind)
-    values |= {
-        "BilledCost": ibis.cases((covered, money(0)), else_=cost),
-        "EffectiveCost": effective,
-        "ListCost": listed,
-        "ContractedCost": contracted,
-        "ListUnitPrice": when(priced, quotient(listed, amount)),
-        "ContractedUnitPrice": when(priced, quotient(contracted, amount)),
-        "PricingQuantity": when(priced, amount),
-        "PricingUnit": when(priced & amount.notnull(), unit),
-        "ConsumedQuantity": when(usage, amount),
-        "ConsumedUnit": when(usage & amount.notnull(), unit),
-        "PricingCategory": ibis.cases(
-            (covered, "Committed"), (spot, "Dynamic"), (priced, "Standard"), else_=ibis.null("string")
-        ),
-        "CommitmentDiscountId": when(on_commitment, ibis.coalesce(plan, reservation)),
-        "CommitmentDiscountStatus": when(covered, "Used"),
-        "CommitmentDiscountQuantity": ibis.cases(
-            (covered & plan.notnull(), effective),
-            (covered, amount),
-            (on_commitment & plan.notnull(), cost),
-            (on_commitment, amount),
-            else_=None,
-        ),
-        "CommitmentDiscountUnit": _commitment_unit(on_commitment, plan, reservation, currency),
+    return {
         "AvailabilityZone": raw.line_item_availability_zone,
         "RegionId": region,
         "RegionName": when(region.notnull(), ibis.coalesce(raw.product_location, region)),
         "ResourceId": resource,
         "ResourceType": when(resource.notnull(), _resource_type(resource, raw.product_product_family)),
         "ServiceCategory": category,
-        "ServiceName": service,
+        "ServiceName": ibis.coalesce(raw.product_product_name, services.aws_name(raw.line_item_product_code)),
         "ServiceSubcategory": services.subcategory("aws", raw.line_item_product_code, category),
-        "SkuId": when(priced, sku),
-        "SkuMeter": when(priced, raw.line_item_usage_type),
-        "SkuPriceId": when(priced, ibis.coalesce(raw.pricing_rate_code, sku)),
-        "SkuPriceDetails": sku_details(instance_type, raw.product_vcpu, raw.product_operating_system),
-        "Tags": raw.resource_tags,
-        "x_InstanceType": instance_type,
-        "x_InstanceHours": when(instance, amount),
-        "x_OnDemandEquivalentCost": _on_demand(raw, instance, spot, listed),
-        "x_Flags": joined_flags(
-            (raw.resource_tags_broken, "tags-not-json"),
-            (usage & (amount < money(0)), "negative-usage"),
-            (
-                usage & (span_hours(raw.line_item_usage_start_date, raw.line_item_usage_end_date) > 1.01),
-                "long-row",
-            ),
-        ),
     }
-    return values | _in_pricing_currency(raw, values)
+
+
+def _instance(line: _Line, listed: ir.DecimalValue) -> dict[str, Any]:
+    """Return what was metered, and of which type it is where that is an instance."""
+    raw = line.raw
+    # Spot lines come without a SKU in many reports; what is metered names the SKU then.
+    sku = ibis.coalesce(raw.product_sku, raw.line_item_usage_type)
+    instance_type = when(
+        line.instance,
+        ibis.coalesce(
+            raw.line_item_usage_type.re_extract(r":([a-z0-9-]+\.[a-z0-9-]+)", 1).nullif(""),
+            raw.product_instance_type,
+        ),
+    )
+    return {
+        "SkuId": when(line.priced, sku),
+        "SkuMeter": when(line.priced, raw.line_item_usage_type),
+        "SkuPriceId": when(line.priced, ibis.coalesce(raw.pricing_rate_code, sku)),
+        "SkuPriceDetails": sku_details(instance_type, raw.product_vcpu, raw.product_operating_system),
+        "x_InstanceType": instance_type,
+        "x_InstanceHours": when(line.instance, raw.line_item_usage_amount),
+        "x_OnDemandEquivalentCost": _on_demand(raw, line.instance, line.spot, listed),
+    }
 
 
 def _identity(raw: ir.Table, currency: ir.StringValue, kind: ir.StringValue) -> dict[str, Any]:
