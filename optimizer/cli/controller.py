@@ -216,6 +216,14 @@ def _show(found: dict[str, Any]) -> None:
         f"{found['saved_usd']:.2f} USD saved against on-demand",
         highlight=False,
     )
+    if found["mode"] == "shadow":
+        console.print(
+            f"in the shadow: the placements that the plan found cost {found['present_usd']:.2f} USD in "
+            "this time",
+            highlight=False,
+        )
+    if found["canary"]:
+        console.print(f"canary: {found['canary']}")
     table = Table()
     table.add_column("workload")
     for name in ("state", "placement", "left / availability", "USD"):

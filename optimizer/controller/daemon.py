@@ -191,7 +191,10 @@ class Daemon:
         try:
             for name, who in asked:
                 self.controller.tell("info", name, f"asked by {who}")
-            self.journal.remember(paused="yes" if self.controller.paused else "no")
+            self.journal.remember(
+                paused="yes" if self.controller.paused else "no",
+                present_cost=repr(self.controller.present_cost),
+            )
             if report.now - self._backed_up >= 3600.0 * self.settings.journal.backup_hours:
                 self.journal.prune(report.now - 86_400.0 * self.settings.journal.retention_days)
                 self.journal.back_up()

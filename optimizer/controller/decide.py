@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,6 +141,14 @@ def decide_jobs(
         seen = fleet.observe(held_back, now, tick_seconds, price, offers)
         _baseline(decision, held_back, seen, "prices are too old")
     return decision, memory
+
+
+def stale_rows(fleet: JobFleet | ServiceFleet, stale: AbstractSet[str]) -> BoolArray:
+    """(N,) workloads without a single pool whose price is young enough; a single such pool is enough."""
+    if not stale:
+        return np.zeros(fleet.size, np.bool_)
+    old = np.array([name in stale for name in fleet.pools])
+    return np.asarray(old[fleet.pool_index].all(axis=1))
 
 
 def _baseline(decision: Decision, rows: IntArray, seen: DeadlineObservation, why: str) -> None:

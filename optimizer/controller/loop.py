@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -12,30 +11,33 @@ from typing import Any
 import numpy as np
 
 from optimizer.controller.act import Actor, Outcome
+from optimizer.controller.canary import Canary
 from optimizer.controller.config import ControllerSettings, Mode
-from optimizer.controller.decide import Decision, Timed, decide_again, decide_jobs, decide_services
+from optimizer.controller.decide import (
+    Decision,
+    Timed,
+    decide_again,
+    decide_jobs,
+    decide_services,
+    stale_rows,
+)
+from optimizer.controller.fleets import make_fleets, present_rate
 from optimizer.controller.groups import GroupKeeper
-from optimizer.controller.guard import Limits, Situation, Trip, guard
+from optimizer.controller.guard import Situation, Trip, guard
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.jobs import JobFleet
 from optimizer.controller.journal import InstanceRow, Journal, JournalFull
+from optimizer.controller.losses import take_in
 from optimizer.controller.moves import Move, job_moves, rate_of, service_moves
 from optimizer.controller.observe import Observer, Sight, Tell, Watch
-from optimizer.controller.policies import load_deadline_policy, load_service_policy
 from optimizer.controller.providers import CloudError, Provider
 from optimizer.controller.services import ServiceFleet
 from optimizer.controller.shadow import Shadow
-from optimizer.plan import DeadlineWorkload, Plan, ServiceWorkload
-from policies.protocol import DeadlinePolicy, Memory
-from policies.service import ServicePolicy
+from optimizer.controller.situation import add_history, limits_of, trips_of
+from optimizer.plan import Plan
+from policies.protocol import Memory
 from simulator.deadline.observation import IntArray
 from simulator.errors import InputError
-
-CONFIRM_ROUNDS = 2
-"""Drift between decision and reality is repaired in at most this many rounds of a tick."""
-
-WARNING_SECONDS = 120.0
-"""From the warning to the interruption."""
 
 
 @dataclass(slots=True)
@@ -98,9 +100,7 @@ class Controller:
         self.paused = journal.recall("paused") == "yes"
         self.killed = False
         self._tell_outside = tell
-        self.jobs: list[tuple[JobFleet, DeadlinePolicy]] = []
-        self.services: list[tuple[ServiceFleet, ServicePolicy]] = []
-        self._make_fleets()
+        self.jobs, self.services = make_fleets(plan)
         self.pools = {name: pool for fleet in self.fleets for name, pool in fleet.pools.items()}
         self._restore()
         self.inventory = Inventory(journal.live_instances())
@@ -128,7 +128,12 @@ class Controller:
             raised=self._groups.raised,
         )
         self._wishes: dict[str, str] = {}
-        self._acting = self._canaries()
+        self.canary = (
+            Canary(settings.canary, self.fleets, plan.checksum, journal, self.tell)
+            if self.mode == "canary"
+            else None
+        )
+        self._present_cost = float(journal.recall("present_cost") or 0.0)
         self._journal_full = False
         self._sight: Sight | None = None
 
@@ -146,6 +151,11 @@ class Controller:
     def on_demand_cost(self) -> float:
         """USD that the same would have cost so far on on-demand capacity."""
         return float(sum(fleet.on_demand_cost.sum() for fleet in self.fleets))
+
+    @property
+    def present_cost(self) -> float:
+        """USD so far of the placements that the plan found when it was made, at the prices since."""
+        return self._present_cost
 
     @property
     def price(self) -> dict[str, float]:
@@ -202,15 +212,30 @@ class Controller:
             report.held = "blind"
             self._end_tick(report, sight, {}, {})
             return report
-        lost = self._merge(sight)
+        known = {name for fleet in self.fleets for name in fleet.row}
+        lost = take_in(self.inventory, sight, self.settings.grace_seconds, known, self.tell)
         report.lost = sum(len(rows) for rows in lost.values())
         doubt = self._resolve(sight)
         interrupted = self._account(sight, lost)
+        if self._sight is not None:
+            hours = max(sight.now - self._sight.now, 0.0) / 3600.0
+            self._present_cost += present_rate(self.fleets, sight.price) * hours
         decisions, memories = self._decide(sight, interrupted)
+        if self.canary is not None:
+            self.canary.judge(sight.now)
+            self.canary.override(decisions)
         moves = self._moves(decisions, sight)
-        situation = self._situation(sight, doubt)
-        allowed, trips = guard(moves, self._limits(), situation)
-        report.trips = self._changed(decisions) + trips
+        situation = Situation(
+            sight.now,
+            held_back=self._held_back(sight),
+            hold_terminations="clock-jump" if sight.clock_in_doubt else "",
+            rate=rate_of(list(self.inventory.all_live()), self.pools, sight.price),
+            in_doubt=doubt,
+        )
+        guards = self.settings.guards
+        add_history(situation, guards, self.fleets, self.inventory, self.journal)
+        allowed, trips = guard(moves, limits_of(self.plan.caps, guards), situation)
+        report.trips = trips_of(self.fleets, decisions) + trips
         report.held, report.in_doubt = situation.held_back, doubt
         report.wanted = {key: decision.wanted for key, decision in decisions.items()}
         report.seconds = time.perf_counter() - began
@@ -228,34 +253,6 @@ class Controller:
             queue.acknowledge([notice.receipt for notice in sight.notices])
         except CloudError as error:
             self.tell("warning", "unreachable", f"handled messages stay in the queue: {error}")
-
-    def _merge(self, sight: Sight) -> dict[str, list[InstanceRow]]:
-        """Take in what the cloud describes and announces; returns what was lost, by workload."""
-        assert sight.instances is not None  # noqa: S101 -- the caller has looked
-        changes = self.inventory.merge(sight.instances, sight.now, self.settings.grace_seconds)
-        lost: dict[str, list[InstanceRow]] = {}
-        warned = {n.instance: n.at for n in sight.notices if n.kind == "interruption"}
-        for row in changes.lost:
-            ended = row.ended_at
-            if ended is None and row.id in warned:
-                ended = min(warned[row.id] + WARNING_SECONDS, sight.now)
-            lost.setdefault(row.workload, []).append(replace(row, ended_at=ended))
-        for notice in sight.notices:
-            if notice.kind == "interruption":
-                taken = self.inventory.taken(notice.instance, min(notice.at, sight.now))
-                if taken is not None:
-                    lost.setdefault(taken.workload, []).append(taken)
-        known = {name for fleet in self.fleets for name in fleet.row}
-        for row in changes.adopted:
-            if row.workload not in known:
-                self.tell(
-                    "warning",
-                    "unplanned",
-                    f"{row.id} carries this controller's tag for {row.workload}, which the plan does "
-                    "not have; "
-                    "it is left alone",
-                )
-        return lost
 
     def _resolve(self, sight: Sight) -> frozenset[str]:
         return frozenset(
@@ -279,7 +276,8 @@ class Controller:
             late = fleet.missed.copy()
             interrupted[fleet.key] = set(fleet.look(sight.now, fleet.held(self.inventory), ended))
             for row in np.flatnonzero(fleet.missed & ~late):
-                self.tell("error", "deadline-missed", f"{fleet.names[row]} is not done by its deadline")
+                if self._acts(fleet.names[row]):
+                    self.tell("error", "deadline-missed", f"{fleet.names[row]} is not done in time")
         for services, _ in self.services:
             services.look(sight.now, self._groups.demand(sight))
         return interrupted
@@ -298,7 +296,7 @@ class Controller:
                 tick_seconds=self.plan.tick_seconds,
                 price=sight.price,
                 offers=sight.offers,
-                stale=self._stale(fleet, sight),
+                stale=stale_rows(fleet, sight.stale),
                 interrupted=np.array([name in interrupted[fleet.key] for name in fleet.names]),
             )
         for services, service_policy in self.services:
@@ -309,7 +307,7 @@ class Controller:
                 self._timed,
                 held=held,
                 price=sight.price,
-                stale=self._stale(services, sight),
+                stale=stale_rows(services, sight.stale),
                 max_pool_share=self.settings.guards.max_pool_share,
             )
         for key, decision in decisions.items():
@@ -320,13 +318,6 @@ class Controller:
                     "warning", "fallback", f"{key}: safe baseline for {count} workloads: {reason}"
                 )
         return decisions, memories
-
-    def _stale(self, fleet: JobFleet | ServiceFleet, sight: Sight) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        if not sight.stale:
-            return np.zeros(fleet.size, np.bool_)
-        stale = np.array([name in sight.stale for name in fleet.pools])
-        # one pool without a price is no reason to stop: it offers nothing; no pool with one is
-        return np.asarray(stale[fleet.pool_index].all(axis=1))
 
     def _moves(self, decisions: Mapping[str, Decision], sight: Sight, rows: Any = None) -> list[Move]:
         moves: list[Move] = []
@@ -368,61 +359,6 @@ class Controller:
             return "journal-full"
         return ""
 
-    def _situation(self, sight: Sight, doubt: frozenset[str]) -> Situation:
-        live = list(self.inventory.all_live())
-        situation = Situation(
-            sight.now,
-            held_back=self._held_back(sight),
-            hold_terminations="clock-jump" if sight.clock_in_doubt else "",
-            rate=rate_of(live, self.pools, sight.price),
-            in_doubt=doubt,
-        )
-        guards = self.settings.guards
-        if guards.budget_usd_per_day is not None:
-            situation.spent_today = self.cost - self.journal.cost_at(sight.now - 86_400.0)
-        if guards.cooldown_seconds:
-            situation.last_move = {
-                name: float(fleet.moved_at[row]) for fleet in self.fleets for name, row in fleet.row.items()
-            }
-        if guards.launches_per_hour is not None:
-            situation.launched_last_hour = self.journal.launched_since(sight.now - 3600.0)
-            situation.most_held = {
-                one.name: one.nodes for fleet, _ in self.jobs for one in fleet.workloads
-            } | {name: int(s.demand[row]) for s, _ in self.services for name, row in s.row.items()}
-        if guards.keep_ready:
-            spare: dict[str, int] = {}
-            for services, _ in self.services:
-                _, ready = services.counts(self.inventory, sight.now)
-                spare |= dict(zip(services.names, (ready - services.demand).tolist(), strict=True))
-            situation.spare = spare
-        return situation
-
-    def _limits(self) -> Limits:
-        caps, guards = self.plan.caps, self.settings.guards
-
-        def lower(plan: float, own: float | None) -> float:
-            return plan if own is None else min(plan, own)
-
-        return Limits(
-            launches_per_tick=int(lower(caps.launches_per_tick, guards.launches_per_tick)),
-            terminations_per_tick=int(lower(caps.terminations_per_tick, guards.terminations_per_tick)),
-            usd_per_hour=lower(caps.usd_per_hour, guards.usd_per_hour),
-            budget_usd_per_day=guards.budget_usd_per_day,
-            cooldown_seconds=guards.cooldown_seconds,
-            launches_per_hour=guards.launches_per_hour,
-            keep_ready=guards.keep_ready,
-        )
-
-    def _changed(self, decisions: Mapping[str, Decision]) -> list[Trip]:
-        """Guards that changed decisions before they became moves."""
-        trips = []
-        for fleet in self.fleets:
-            for name, rows in decisions[fleet.key].changed.items():
-                for row in rows.tolist():
-                    got = decisions[fleet.key].wanted[row]
-                    trips.append(Trip(name, fleet.names[row], "the policy's decision", str(got)))
-        return trips
-
     # ---------------------------------------------------------------------------------------------- act
 
     def _carry_out(
@@ -437,9 +373,9 @@ class Controller:
         self._journal_wishes(report, [move for move in moves if not self._acts(move.workload)])
         if not acting:
             return
-        limits = self._limits()
+        limits = limits_of(self.plan.caps, self.settings.guards)
         try:
-            for _ in range(1 + CONFIRM_ROUNDS + self._most_pools()):
+            for _ in range(2 + self._most_pools()):
                 outcome = self._actor.act(report.tick, sight.now, self.mode, acting)
                 report.rounds += 1
                 report.outcome.add(outcome)
@@ -502,18 +438,13 @@ class Controller:
     def _acts(self, workload: str) -> bool:
         if self.mode == "dry-run":
             return False
-        return self.mode != "canary" or workload in self._acting
+        return self.canary is None or self.canary.acts(workload)
 
     def _journal_wishes(self, report: Report, moves: Sequence[Move]) -> None:
         """Dry run: a wish is journalled when it is new, not at every tick."""
         fresh = []
         for move in moves:
-            text = "; ".join(
-                [
-                    *(f"launch {w.count} {w.option} {w.pool.name}" for w in move.launches),
-                    *(f"terminate {row.id}" for row in move.terminate),
-                ]
-            )
+            text = str(move)
             if self._wishes.get(move.workload) != text:
                 self._wishes[move.workload] = text
                 fresh.append(move)
@@ -550,6 +481,7 @@ class Controller:
                 self.mode,
                 {
                     "cost_usd": self.cost,
+                    "present_usd": self._present_cost,
                     "held": report.held,
                     "launched": report.outcome.launched,
                     "terminated": report.outcome.terminated,
@@ -570,51 +502,9 @@ class Controller:
 
     # ------------------------------------------------------------------------------------------ beginning
 
-    def _make_fleets(self) -> None:
-        jobs: dict[tuple[str, int], list[DeadlineWorkload]] = {}
-        services: dict[tuple[str, int], list[ServiceWorkload]] = {}
-        for one in self.plan.workloads:
-            key = (one.policy, len(one.pools))
-            if isinstance(one, DeadlineWorkload):
-                jobs.setdefault(key, []).append(one)
-            else:
-                services.setdefault(key, []).append(one)
-        for (name, pools), mine in jobs.items():
-            fleet = JobFleet(_key("deadline", name, pools, [one.name for one in mine]), mine)
-            self.jobs.append((fleet, load_deadline_policy(self.plan.policy_of(mine[0]))))
-        for (name, pools), members in services.items():
-            services_key = _key("service", name, pools, [one.name for one in members])
-            made = ServiceFleet(services_key, members, self.plan.tick_seconds)
-            self.services.append((made, load_service_policy(self.plan.policy_of(members[0]))))
-
     def _restore(self) -> None:
         """Take over saved state; a new plan begins its workloads anew and keeps what runs, by tags."""
         for fleet in self.fleets:
             saved = self.journal.load_state(fleet.key)
             if saved is not None:
                 fleet.restore(saved)
-
-    def _canaries(self) -> frozenset[str]:
-        """The workloads that canary mode acts on: a fixed share, the same ones after a restart.
-
-        Raises:
-            InputError: The share of so few workloads is not one.
-        """
-        if self.mode != "canary":
-            return frozenset()
-        names = sorted(one.name for one in self.plan.workloads)
-        names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
-        count = int(self.settings.canary.share * len(names))
-        if not count:
-            raise InputError(
-                f"a canary of {self.settings.canary.share:.0%} of {len(names)} workloads is not one "
-                "workload; "
-                f"accepted: canary.share of at least {1 / len(names):.3f}, or --mode shadow"
-            )
-        return frozenset(names[:count])
-
-
-def _key(kind: str, policy: str, pools: int, names: Sequence[str]) -> str:
-    """Names the saved state of a fleet: other workloads, policy or number of pools make another fleet."""
-    digest = hashlib.sha256("\0".join([kind, policy, str(pools), *names]).encode()).hexdigest()
-    return f"{kind}:{digest[:16]}"

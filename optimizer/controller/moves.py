@@ -88,6 +88,13 @@ class Move:
         """Change of the cost rate when it is done."""
         return sum(wish.count * wish.usd_per_hour for wish in self.launches) - self.saves
 
+    def __str__(self) -> str:
+        parts = [f"launch {w.count} {w.option} {w.pool.name}" for w in self.launches]
+        parts += [f"terminate {row.id}" for row in self.terminate]
+        if self.step is not None:
+            parts.append(f"shape {self.step.group} to {self.step.desired} with {self.step.base} on-demand")
+        return "; ".join(parts)
+
     def __bool__(self) -> bool:
         return bool(self.launches or self.terminate or self.step is not None)
 

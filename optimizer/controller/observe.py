@@ -108,7 +108,7 @@ class Observer:
         sight.instances = self._ask("instances", self._provider.capacity.instances)
         self._read_prices(sight)
         offers = self._ask("offers", lambda: self._provider.capacity.offers(list(self._pools.values())))
-        sight.offers = dict(offers or {})
+        sight.offers = {name: 0 if name in sight.stale else count for name, count in (offers or {}).items()}
         queue = self._provider.interruptions
         if queue is not None:
             sight.notices = self._ask("interruptions", queue.receive) or ()
