@@ -176,13 +176,14 @@ def _replayed(policy: ServicePolicy, windows: Sequence[Windows], service: Servic
 def _at(frontier: Sequence[pd.DataFrame], availability: float) -> FloatArray:
     """(N,) relative cost of each window where the frontier has this mean availability.
 
-    Below the frontier's lowest availability its cheapest point counts; above its highest, nothing does.
+    Below the frontier's lowest availability its cheapest point counts; above its highest all on-demand does,
+    at a relative cost of 1, which everybody can have.
     """
     means = np.array([table["availability"].mean() for table in frontier])
     costs = [_column(table, "relative_cost") for table in frontier]
     enough = np.flatnonzero(means >= availability - 1e-12)
     if len(enough) == 0:
-        return np.full(len(costs[0]), np.inf)
+        return np.ones(len(costs[0]))
     upper = int(min(enough, key=lambda k: costs[k].mean()))
     below = [
         k for k in range(len(means)) if means[k] < availability and costs[k].mean() < costs[upper].mean()
