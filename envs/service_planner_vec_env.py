@@ -22,7 +22,10 @@ Float32Array = NDArray[np.float32]
 
 
 class ServicePlannerVecEnv(ServiceVecEnv):
-    """A step holds one option for several ticks, in which the planner chooses pools and moves as usual.
+    """A step is one review period of the planner; the option limits the layouts it chooses from at its begin.
+
+    The planner chooses pools and moves as usual. When something happens within the period, such as a loss, it
+    chooses anew and freely. So the option that the planner likes best leaves it as it is.
 
     ## Action space
     `Discrete(20)`: option = 5 x spares (0 to 3) + quarters of the demand kept on on-demand capacity (0 to 4).
@@ -52,7 +55,7 @@ class ServicePlannerVecEnv(ServiceVecEnv):
         Args:
             markets: Where episodes take place.
             num_envs: Number of environments N.
-            planner: The planner; an option is held for its review period.
+            planner: The planner.
             services: What episodes are about; by default 24 h of ticks of 30 s.
             against_planner: See the class.
             seed: Seed of the episodes; None draws one.
@@ -99,6 +102,7 @@ class ServicePlannerVecEnv(ServiceVecEnv):
             seen = self.world.batch.observe()
             if tick:
                 self._due = self.planner.perceive(seen, self._memory)
+                only[self._due] = -1
             asked = self.planner.ask(seen, self._memory, self._due, self.world.weight, only)
             total += self.world.step(asked)
             if self._rival is not None:
