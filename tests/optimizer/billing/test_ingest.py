@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from optimizer.billing.ingest import ingest
 from optimizer.billing.ledger import Ledger
-from optimizer.billing.normalise.aws import KNOWN
+from optimizer.billing.normalise.aws_line import KNOWN
 from optimizer.billing.sample import Truth, demo_scenario, write_azure, write_cur, write_focus, write_gcp
 from simulator.errors import InputError, SpotwiseError
 
