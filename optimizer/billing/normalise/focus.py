@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ibis
@@ -69,41 +70,121 @@ def _reasons(raw: ir.Table) -> ir.StringValue:
     )
 
 
+@dataclass(frozen=True)
+class _Machine:
+    """Whether a row is running time of an instance, and of which type.
+
+    Attributes:
+        instance: It is.
+        type: Its type, where it is named at all.
+        spot: It is spot capacity, whatever the exporter says.
+        says_spot: It is an instance whose meter or description says so.
+    """
+
+    instance: ir.BooleanValue
+    type: ir.StringValue
+    spot: ir.BooleanValue
+    says_spot: ir.BooleanValue
+
+    @classmethod
+    def of(cls, raw: ir.Table) -> _Machine:
+        text = ibis.coalesce(raw.SkuMeter, "") + " " + ibis.coalesce(raw.ChargeDescription, "")
+        unused = ibis.coalesce(raw.CommitmentDiscountStatus == "Unused", ibis.literal(False))
+        told_type = raw.SkuPriceDetails.re_extract(
+            r'"(?:x_)?(?:[Ii]nstanceType|ServiceType)"\s*:\s*"([^"]+)"', 1
+        ).nullif("")
+        found_type = ibis.coalesce(
+            told_type,
+            raw.SkuMeter.re_extract(r":([a-z0-9-]+\.[a-z0-9-]+)", 1).nullif(""),
+            raw.ChargeDescription.re_extract(_TYPE_IN_TEXT, 1).nullif(""),
+        )
+        is_machine = (
+            text.re_search(_INSTANCE_METER)
+            | ibis.coalesce(raw.ServiceSubcategory == services.VIRTUAL_MACHINES, ibis.literal(False))
+            | ibis.coalesce(
+                raw.ResourceType.lower().isin(("virtual machine", "microsoft.compute/virtualmachines")),
+                ibis.literal(False),
+            )
+        )
+        instance = (
+            (raw.ChargeCategory == "Usage")
+            & ~unused
+            & is_machine
+            & found_type.notnull()
+            & ibis.coalesce(raw.ConsumedUnit, raw.PricingUnit).re_search(_TIME_UNITS)
+            & (ibis.coalesce(raw.ServiceCategory, "Compute") == "Compute")
+        )
+        instance = ibis.coalesce(instance, ibis.literal(False))
+        says_spot = instance & text.re_search(_SPOT_METER)
+        return cls(instance, found_type, (raw.PricingCategory == "Dynamic") | says_spot, says_spot)
+
+
 def _values(raw: ir.Table) -> dict[str, Any]:
     usage = raw.ChargeCategory == "Usage"
-    text = ibis.coalesce(raw.SkuMeter, "") + " " + ibis.coalesce(raw.ChargeDescription, "")
-    unused = ibis.coalesce(raw.CommitmentDiscountStatus == "Unused", ibis.literal(False))
-    told_type = raw.SkuPriceDetails.re_extract(
-        r'"(?:x_)?(?:[Ii]nstanceType|ServiceType)"\s*:\s*"([^"]+)"', 1
-    ).nullif("")
-    found_type = ibis.coalesce(
-        told_type,
-        raw.SkuMeter.re_extract(r":([a-z0-9-]+\.[a-z0-9-]+)", 1).nullif(""),
-        raw.ChargeDescription.re_extract(_TYPE_IN_TEXT, 1).nullif(""),
+    machine = _Machine.of(raw)
+    category = ibis.coalesce(raw.ServiceCategory, "Other")
+    costs = _costs(raw)
+    values: dict[str, Any] = {name: raw[name] for name in NAMES}
+    return (
+        values
+        | costs
+        | _identity(raw)
+        | _instance(raw, machine, costs["ListCost"])
+        | {
+            "ChargeFrequency": ibis.coalesce(raw.ChargeFrequency, "Usage-Based")
+            .lower()
+            .cases(("one-time", "One-Time"), ("recurring", "Recurring"), else_="Usage-Based"),
+            "PricingCategory": ibis.cases(
+                (machine.spot & usage, ibis.literal("Dynamic")),
+                (
+                    raw.PricingCategory.isnull() & usage & raw.CommitmentDiscountId.notnull(),
+                    ibis.literal("Committed"),
+                ),
+                (
+                    raw.PricingCategory.isnull() & raw.ChargeCategory.isin(("Usage", "Purchase")),
+                    ibis.literal("Standard"),
+                ),
+                else_=raw.PricingCategory,
+            ),
+            "ServiceCategory": category,
+            "ServiceName": ibis.coalesce(raw.ServiceName, "Unknown"),
+            "ServiceSubcategory": ibis.coalesce(
+                raw.ServiceSubcategory, services.subcategory("focus", raw.ServiceName, category)
+            ),
+            "x_Flags": joined_flags(
+                (raw.Tags_broken, "tags-not-json"),
+                (usage & (raw.ConsumedQuantity < money(0)), "negative-usage"),
+                (usage & (span_hours(raw.ChargePeriodStart, raw.ChargePeriodEnd) > 1.01), "long-row"),
+                (machine.says_spot & (raw.PricingCategory == "Standard"), "spot-corrected"),
+            ),
+            "x_SourceFormat": "focus",
+            "x_SourceFile": raw.source_file,
+            "x_SourceLine": raw.source_line,
+        }
     )
-    is_machine = (
-        text.re_search(_INSTANCE_METER)
-        | ibis.coalesce(raw.ServiceSubcategory == services.VIRTUAL_MACHINES, ibis.literal(False))
-        | ibis.coalesce(
-            raw.ResourceType.lower().isin(("virtual machine", "microsoft.compute/virtualmachines")),
-            ibis.literal(False),
-        )
-    )
-    instance = (
-        usage
-        & ~unused
-        & is_machine
-        & found_type.notnull()
-        & ibis.coalesce(raw.ConsumedUnit, raw.PricingUnit).re_search(_TIME_UNITS)
-        & (ibis.coalesce(raw.ServiceCategory, "Compute") == "Compute")
-    )
-    instance = ibis.coalesce(instance, ibis.literal(False))
-    says_spot = instance & text.re_search(_SPOT_METER)
-    spot = (raw.PricingCategory == "Dynamic") | says_spot
+
+
+def _costs(raw: ir.Table) -> dict[str, Any]:
     effective = ibis.coalesce(raw.EffectiveCost, raw.BilledCost)
     contracted = ibis.coalesce(raw.ContractedCost, raw.ListCost, effective)
-    listed = ibis.coalesce(raw.ListCost, contracted)
-    category = ibis.coalesce(raw.ServiceCategory, "Other")
+    pricing_currency = ibis.coalesce(raw.PricingCurrency, raw.BillingCurrency)
+    return {
+        "EffectiveCost": effective,
+        "ContractedCost": contracted,
+        "ListCost": ibis.coalesce(raw.ListCost, contracted),
+        "ListUnitPrice": ibis.coalesce(raw.ListUnitPrice, quotient(raw.ListCost, raw.PricingQuantity)),
+        "ContractedUnitPrice": ibis.coalesce(
+            raw.ContractedUnitPrice, quotient(contracted, raw.PricingQuantity)
+        ),
+        "PricingCurrency": pricing_currency,
+        "PricingCurrencyEffectiveCost": ibis.coalesce(
+            raw.PricingCurrencyEffectiveCost, when(pricing_currency == raw.BillingCurrency, effective)
+        ),
+    }
+
+
+def _identity(raw: ir.Table) -> dict[str, Any]:
+    """Return who bills whom, under the names that native exports have."""
     provider = provider_name(
         ibis.coalesce(raw.ProviderName, raw.PublisherName, raw.InvoiceIssuerName, "Unknown")
     )
@@ -111,68 +192,28 @@ def _values(raw: ir.Table) -> dict[str, Any]:
     # Some exports name the account of a customer agreement and the profile, which is billed, beside it.
     profile = when(account.contains(":"), account_id(raw.x_BillingProfileId))
     account = ibis.coalesce(profile, account)
-    hours = ibis.coalesce(raw.ConsumedQuantity, raw.PricingQuantity)
-    details = ibis.coalesce(
-        raw.SkuPriceDetails, when(instance & raw.SkuPriceId.notnull(), sku_details(found_type))
-    )
-    values: dict[str, Any] = {name: raw[name] for name in NAMES}
-    return values | {
-        "EffectiveCost": effective,
-        "ContractedCost": contracted,
-        "ListCost": listed,
-        "ListUnitPrice": ibis.coalesce(raw.ListUnitPrice, quotient(raw.ListCost, raw.PricingQuantity)),
-        "ContractedUnitPrice": ibis.coalesce(
-            raw.ContractedUnitPrice, quotient(contracted, raw.PricingQuantity)
-        ),
-        "BillingPeriodEnd": ibis.coalesce(
-            raw.BillingPeriodEnd, raw.BillingPeriodStart + ibis.interval(months=1)
-        ),
+    return {
         "BillingAccountId": account,
         "BillingAccountName": ibis.coalesce(raw.BillingAccountName, account),
         "BillingAccountType": ibis.coalesce(raw.BillingAccountType, "Billing Account"),
-        "ChargeFrequency": ibis.coalesce(raw.ChargeFrequency, "Usage-Based")
-        .lower()
-        .cases(("one-time", "One-Time"), ("recurring", "Recurring"), else_="Usage-Based"),
+        "BillingPeriodEnd": ibis.coalesce(
+            raw.BillingPeriodEnd, raw.BillingPeriodStart + ibis.interval(months=1)
+        ),
         "InvoiceIssuerName": ibis.coalesce(raw.InvoiceIssuerName, provider),
-        "PricingCategory": ibis.cases(
-            (spot & usage, ibis.literal("Dynamic")),
-            (
-                raw.PricingCategory.isnull() & usage & raw.CommitmentDiscountId.notnull(),
-                ibis.literal("Committed"),
-            ),
-            (
-                raw.PricingCategory.isnull() & raw.ChargeCategory.isin(("Usage", "Purchase")),
-                ibis.literal("Standard"),
-            ),
-            else_=raw.PricingCategory,
-        ),
-        "PricingCurrency": ibis.coalesce(raw.PricingCurrency, raw.BillingCurrency),
-        "PricingCurrencyEffectiveCost": ibis.coalesce(
-            raw.PricingCurrencyEffectiveCost,
-            when(ibis.coalesce(raw.PricingCurrency, raw.BillingCurrency) == raw.BillingCurrency, effective),
-        ),
         "ProviderName": provider,
         "PublisherName": ibis.coalesce(raw.PublisherName, provider),
-        "ServiceCategory": category,
-        "ServiceName": ibis.coalesce(raw.ServiceName, "Unknown"),
-        "ServiceSubcategory": ibis.coalesce(
-            raw.ServiceSubcategory, services.subcategory("focus", raw.ServiceName, category)
-        ),
-        "SkuPriceDetails": details,
         "SubAccountName": ibis.coalesce(raw.SubAccountName, raw.SubAccountId),
         "SubAccountType": ibis.coalesce(raw.SubAccountType, when(raw.SubAccountId.notnull(), "Sub Account")),
-        "x_InstanceType": when(instance, found_type),
-        "x_InstanceHours": when(instance, hours),
+    }
+
+
+def _instance(raw: ir.Table, machine: _Machine, listed: ir.DecimalValue) -> dict[str, Any]:
+    details = when(machine.instance & raw.SkuPriceId.notnull(), sku_details(machine.type))
+    return {
+        "SkuPriceDetails": ibis.coalesce(raw.SkuPriceDetails, details),
+        "x_InstanceType": when(machine.instance, machine.type),
+        "x_InstanceHours": when(machine.instance, ibis.coalesce(raw.ConsumedQuantity, raw.PricingQuantity)),
         "x_OnDemandEquivalentCost": ibis.coalesce(
-            raw.x_OnDemandEquivalentCost, when(instance & ~spot, listed)
+            raw.x_OnDemandEquivalentCost, when(machine.instance & ~machine.spot, listed)
         ),
-        "x_Flags": joined_flags(
-            (raw.Tags_broken, "tags-not-json"),
-            (usage & (raw.ConsumedQuantity < money(0)), "negative-usage"),
-            (usage & (span_hours(raw.ChargePeriodStart, raw.ChargePeriodEnd) > 1.01), "long-row"),
-            (says_spot & (raw.PricingCategory == "Standard"), "spot-corrected"),
-        ),
-        "x_SourceFormat": "focus",
-        "x_SourceFile": raw.source_file,
-        "x_SourceLine": raw.source_line,
     }
