@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ibis
@@ -103,97 +104,153 @@ def _unit_name(unit: ir.StringValue) -> ir.StringValue:
     return ibis.coalesce(named, "Units")
 
 
+@dataclass(frozen=True)
+class _Line:
+    """A line, and what kind of charge it is.
+
+    Attributes:
+        raw: The line.
+        kind: Its charge type in lower case.
+        unused: The unused part of a commitment.
+        committed: It uses or pays for a commitment.
+        usage: Usage, used or not.
+        priced: Usage, purchase or refund.
+        spot: Usage of spot capacity.
+        machine: Running time of an instance.
+    """
+
+    raw: ir.Table
+    kind: ir.StringValue
+    unused: ir.BooleanValue
+    committed: ir.BooleanValue
+    usage: ir.BooleanValue
+    priced: ir.BooleanValue
+    spot: ir.BooleanValue
+    machine: ir.BooleanValue
+
+    @classmethod
+    def of(cls, raw: ir.Table) -> _Line:
+        kind = raw.charge_type.lower()
+        model = raw.pricing_model.lower()
+        unused = kind.isin(UNUSED)
+        usage = (kind == "usage") | unused
+        machine = (
+            (kind == "usage")
+            & (raw.meter_category == "Virtual Machines")
+            & raw.unit.re_search(r"(?i)^[0-9]+ hours?$")
+        )
+        # A capacity reservation is billed on the meter of the machine it is for, but is no running machine.
+        reserves = raw.additional_info.re_search(r'"UsageType"\s*:\s*"ComputeCR"')
+        says_spot = ibis.coalesce(raw.meter_name.re_search(r"(?i)\bspot$"), ibis.literal(False))
+        return cls(
+            raw=raw,
+            kind=kind,
+            unused=unused,
+            committed=model.isin(_COMMITTED_MODELS) | unused,
+            usage=usage,
+            priced=usage | kind.isin(("purchase", "refund")),
+            spot=usage & ((model == "spot") | says_spot),
+            machine=machine & ~ibis.coalesce(reserves, ibis.literal(False)),
+        )
+
+
 def _values(raw: ir.Table) -> dict[str, Any]:
-    kind = raw.charge_type.lower()
-    model = raw.pricing_model.lower()
-    unused = kind.isin(UNUSED)
-    committed = model.isin(_COMMITTED_MODELS) | unused
-    usage = (kind == "usage") | unused
-    purchase = kind.isin(("purchase", "refund"))
-    priced = usage | purchase
-    under = usage & committed
-    machine = (
-        (kind == "usage")
-        & (raw.meter_category == "Virtual Machines")
-        & raw.unit.re_search(r"(?i)^[0-9]+ hours?$")
-    )
-    # A capacity reservation is billed on the meter of the machine it is for, but is no running machine.
-    machine = machine & ~ibis.coalesce(
-        raw.additional_info.re_search(r'"UsageType"\s*:\s*"ComputeCR"'), ibis.literal(False)
-    )
-    spot = usage & (
-        (model == "spot") | ibis.coalesce(raw.meter_name.re_search(r"(?i)\bspot$"), ibis.literal(False))
-    )
+    line = _Line.of(raw)
+    under = line.usage & line.committed
     block = _block(raw.unit)
-    pricing = when(priced, (raw.quantity.cast("float64") / block).cast("decimal(38, 15)"))
-    at_contract = product(raw.unit_price.nullif(money(0)), raw.quantity)
-    at_list = ibis.coalesce(raw.payg_cost, product(raw.payg_price.nullif(money(0)), raw.quantity))
-    listed = ibis.cases(
-        (usage & ~unused, ibis.coalesce(at_list, at_contract, raw.cost)), (unused, money(0)), else_=raw.cost
-    )
-    contracted = ibis.cases(
-        (usage & ~unused, ibis.coalesce(at_contract, at_list, raw.cost)), (unused, money(0)), else_=raw.cost
-    )
-    effective = ibis.cases((purchase & committed, money(0)), else_=raw.cost)
-    unknown = (kind == "usage") & committed & ~raw.is_amortized
-    instance_type = when(machine, _instance_type(raw))
-    category = services.category("azure", raw.meter_category)
-    same = ibis.coalesce(raw.pricing_currency, raw.currency) == raw.currency
-    list_price, contract_price = quotient(listed, pricing), quotient(contracted, pricing)
-    region = raw.location.lower().replace(" ", "")
+    costs = _costs(line, block)
+    instance_type = when(line.machine, _instance_type(raw))
     return (
-        _identity(raw, kind)
-        | _commitment(raw, committed)
+        _identity(raw, line.kind)
+        | _commitment(raw, line.committed)
+        | costs
+        | _quantities(line)
+        | _place(raw)
         | {
-            "BilledCost": ibis.cases((under, money(0)), else_=raw.cost),
-            "EffectiveCost": effective,
-            "ListCost": listed,
-            "ContractedCost": contracted,
-            "ListUnitPrice": list_price,
-            "ContractedUnitPrice": contract_price,
-            "PricingCurrency": ibis.coalesce(raw.pricing_currency, raw.currency),
-            "PricingCurrencyContractedUnitPrice": when(same, contract_price),
-            "PricingCurrencyEffectiveCost": when(same, effective),
-            "PricingCurrencyListUnitPrice": when(same, list_price),
-            "PricingQuantity": pricing,
-            "PricingUnit": when(pricing.notnull(), _unit_name(raw.unit)),
-            "ConsumedQuantity": when(usage & ~unused, raw.quantity),
-            "ConsumedUnit": when(usage & ~unused & raw.quantity.notnull(), _unit_name(raw.unit)),
             "PricingCategory": ibis.cases(
-                (under, "Committed"), (spot, "Dynamic"), (priced, "Standard"), else_=ibis.null("string")
+                (under, "Committed"),
+                (line.spot, "Dynamic"),
+                (line.priced, "Standard"),
+                else_=ibis.null("string"),
             ),
-            "CommitmentDiscountStatus": ibis.cases((unused, "Unused"), (under, "Used"), else_=None),
-            "CommitmentDiscountQuantity": when(committed & (kind != "refund"), raw.quantity),
-            "CommitmentDiscountUnit": when(
-                committed & (kind != "refund") & raw.quantity.notnull(), _unit_name(raw.unit)
-            ),
-            "AvailabilityZone": raw.zone,
-            "RegionId": region,
-            "RegionName": raw.location,
-            "ResourceId": raw.resource_id,
-            "ResourceName": when(raw.resource_id.notnull(), raw.resource_name),
-            "ResourceType": when(raw.resource_id.notnull(), _resource_type(raw.resource_id)),
-            "ServiceCategory": category,
-            "ServiceName": ibis.coalesce(raw.meter_category, raw.consumed_service, "Azure"),
-            "ServiceSubcategory": services.subcategory("azure", raw.meter_category, category),
-            "SkuId": when(priced, ibis.coalesce(raw.product_id, raw.meter_id)),
-            "SkuMeter": when(priced, raw.meter_name),
-            "SkuPriceId": when(priced, raw.meter_id),
+            "CommitmentDiscountStatus": ibis.cases((line.unused, "Unused"), (under, "Used"), else_=None),
+            "SkuId": when(line.priced, ibis.coalesce(raw.product_id, raw.meter_id)),
+            "SkuMeter": when(line.priced, raw.meter_name),
+            "SkuPriceId": when(line.priced, raw.meter_id),
             "SkuPriceDetails": when(
                 raw.meter_id.notnull(),
                 sku_details(instance_type, raw.additional_info.re_extract(r'"VCPUs"\s*:\s*"?([0-9]+)', 1)),
             ),
             "x_InstanceType": instance_type,
-            "x_InstanceHours": when(machine, _hours(raw, block)),
-            "x_OnDemandEquivalentCost": when(machine & ~spot, listed),
+            "x_InstanceHours": when(line.machine, _hours(raw, block)),
+            "x_OnDemandEquivalentCost": when(line.machine & ~line.spot, costs["ListCost"]),
             "x_Flags": joined_flags(
                 (ibis.literal(True), "daily"),
                 (raw.tags_broken, "tags-not-json"),
-                (usage & (raw.quantity < money(0)), "negative-usage"),
-                (unknown, "effective-cost-unknown"),
+                (line.usage & (raw.quantity < money(0)), "negative-usage"),
+                ((line.kind == "usage") & line.committed & ~raw.is_amortized, "effective-cost-unknown"),
             ),
         }
     )
+
+
+def _costs(line: _Line, block: ir.FloatingValue) -> dict[str, Any]:
+    """Return costs and prices; the unused part of a commitment has no price of its own."""
+    raw, used = line.raw, line.usage & ~line.unused
+    pricing = when(line.priced, (raw.quantity.cast("float64") / block).cast("decimal(38, 15)"))
+    at_contract = product(raw.unit_price.nullif(money(0)), raw.quantity)
+    at_list = ibis.coalesce(raw.payg_cost, product(raw.payg_price.nullif(money(0)), raw.quantity))
+    listed = ibis.cases(
+        (used, ibis.coalesce(at_list, at_contract, raw.cost)), (line.unused, money(0)), else_=raw.cost
+    )
+    contracted = ibis.cases(
+        (used, ibis.coalesce(at_contract, at_list, raw.cost)), (line.unused, money(0)), else_=raw.cost
+    )
+    purchase = line.kind.isin(("purchase", "refund"))
+    effective = ibis.cases((purchase & line.committed, money(0)), else_=raw.cost)
+    same = ibis.coalesce(raw.pricing_currency, raw.currency) == raw.currency
+    list_price, contract_price = quotient(listed, pricing), quotient(contracted, pricing)
+    return {
+        "BilledCost": ibis.cases((line.usage & line.committed, money(0)), else_=raw.cost),
+        "EffectiveCost": effective,
+        "ListCost": listed,
+        "ContractedCost": contracted,
+        "ListUnitPrice": list_price,
+        "ContractedUnitPrice": contract_price,
+        "PricingCurrency": ibis.coalesce(raw.pricing_currency, raw.currency),
+        "PricingCurrencyContractedUnitPrice": when(same, contract_price),
+        "PricingCurrencyEffectiveCost": when(same, effective),
+        "PricingCurrencyListUnitPrice": when(same, list_price),
+        "PricingQuantity": pricing,
+        "PricingUnit": when(pricing.notnull(), _unit_name(raw.unit)),
+    }
+
+
+def _quantities(line: _Line) -> dict[str, Any]:
+    raw, used = line.raw, line.usage & ~line.unused
+    counted = line.committed & (line.kind != "refund")
+    return {
+        "ConsumedQuantity": when(used, raw.quantity),
+        "ConsumedUnit": when(used & raw.quantity.notnull(), _unit_name(raw.unit)),
+        "CommitmentDiscountQuantity": when(counted, raw.quantity),
+        "CommitmentDiscountUnit": when(counted & raw.quantity.notnull(), _unit_name(raw.unit)),
+    }
+
+
+def _place(raw: ir.Table) -> dict[str, Any]:
+    """Return where it was, on what resource, of which service."""
+    category = services.category("azure", raw.meter_category)
+    return {
+        "AvailabilityZone": raw.zone,
+        "RegionId": raw.location.lower().replace(" ", ""),
+        "RegionName": raw.location,
+        "ResourceId": raw.resource_id,
+        "ResourceName": when(raw.resource_id.notnull(), raw.resource_name),
+        "ResourceType": when(raw.resource_id.notnull(), _resource_type(raw.resource_id)),
+        "ServiceCategory": category,
+        "ServiceName": ibis.coalesce(raw.meter_category, raw.consumed_service, "Azure"),
+        "ServiceSubcategory": services.subcategory("azure", raw.meter_category, category),
+    }
 
 
 def _hours(raw: ir.Table, block: ir.FloatingValue) -> ir.DecimalValue:
