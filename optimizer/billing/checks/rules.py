@@ -191,88 +191,94 @@ def _google(t: ir.Table) -> ir.BooleanValue:
     return t.ProviderName == "Google Cloud"
 
 
+def _effective_like_billed(t: ir.Table) -> ir.BooleanValue:
+    plain = (t.ChargeCategory == "Usage") & t.PricingCategory.isin(["Standard", "Dynamic", "Other"])
+    # Google's credits stand on rows of their own, and lower the effective cost of the line.
+    lowered = _google(t) & (t.EffectiveCost <= t.BilledCost) & (t.EffectiveCost >= money(0))
+    return plain & ~lowered & _differ(t.EffectiveCost, t.BilledCost)
+
+
+def _effective_elsewhere(t: ir.Table) -> ir.BooleanValue:
+    other = t.ChargeCategory.isin(["Tax", "Credit", "Adjustment"])
+    return other & (t.EffectiveCost != money(0)) & _differ(t.EffectiveCost, t.BilledCost)
+
+
+def _committed_too_dear(t: ir.Table) -> ir.BooleanValue:
+    used = t.CommitmentDiscountStatus == "Used"
+    most = ibis.greatest(t.ListCost, t.ContractedCost, t.BilledCost)
+    return used & (t.BilledCost >= money(0)) & (t.EffectiveCost > most) & _differ(t.EffectiveCost, most)
+
+
+def _purchase_counted_twice(t: ir.Table) -> ir.BooleanValue:
+    purchase = (t.ChargeCategory == "Purchase") & (t.BilledCost >= money(0))
+    most = ibis.cases((t.CommitmentDiscountId.notnull(), money(0)), else_=t.BilledCost)
+    return purchase & (t.EffectiveCost > most) & _differ(t.EffectiveCost, most)
+
+
+def _spot_above_on_demand(t: ir.Table) -> ir.BooleanValue:
+    most = t.x_OnDemandEquivalentCost
+    return (t.PricingCategory == "Dynamic") & (t.BilledCost > most) & _differ(t.BilledCost, most)
+
+
+def _wrong_product(total: str, price: str) -> Predicate:
+    def broken(t: ir.Table) -> ir.BooleanValue:
+        product = t[price].cast("float64") * t.PricingQuantity.cast("float64")
+        return t.ChargeClass.isnull() & _differ(t[total], product)
+
+    return broken
+
+
 def _identities() -> list[Rule]:
-    zero = money(0)
-
-    def effective_like_billed(t: ir.Table) -> ir.BooleanValue:
-        plain = (t.ChargeCategory == "Usage") & t.PricingCategory.isin(["Standard", "Dynamic", "Other"])
-        # Google's credits stand on rows of their own, and lower the effective cost of the line.
-        lowered = _google(t) & (t.EffectiveCost <= t.BilledCost) & (t.EffectiveCost >= zero)
-        return plain & ~lowered & _differ(t.EffectiveCost, t.BilledCost)
-
-    def effective_elsewhere(t: ir.Table) -> ir.BooleanValue:
-        other = t.ChargeCategory.isin(["Tax", "Credit", "Adjustment"])
-        return other & (t.EffectiveCost != zero) & _differ(t.EffectiveCost, t.BilledCost)
-
-    def committed_too_dear(t: ir.Table) -> ir.BooleanValue:
-        used = t.CommitmentDiscountStatus == "Used"
-        most = ibis.greatest(t.ListCost, t.ContractedCost, t.BilledCost)
-        return used & (t.BilledCost >= zero) & (t.EffectiveCost > most) & _differ(t.EffectiveCost, most)
-
-    def purchase_counted_twice(t: ir.Table) -> ir.BooleanValue:
-        purchase = (t.ChargeCategory == "Purchase") & (t.BilledCost >= zero)
-        most = ibis.cases((t.CommitmentDiscountId.notnull(), zero), else_=t.BilledCost)
-        return purchase & (t.EffectiveCost > most) & _differ(t.EffectiveCost, most)
-
-    def spot_above_on_demand(t: ir.Table) -> ir.BooleanValue:
-        most = t.x_OnDemandEquivalentCost
-        return (t.PricingCategory == "Dynamic") & (t.BilledCost > most) & _differ(t.BilledCost, most)
-
-    def wrong_product(total: str, price: str) -> Predicate:
-        def broken(t: ir.Table) -> ir.BooleanValue:
-            product = t[price].cast("float64") * t.PricingQuantity.cast("float64")
-            return t.ChargeClass.isnull() & _differ(t[total], product)
-
-        return broken
-
     return [
         Rule(
             "list-cost",
             "ListCost is ListUnitPrice × PricingQuantity",
-            wrong_product("ListCost", "ListUnitPrice"),
+            _wrong_product("ListCost", "ListUnitPrice"),
         ),
         Rule(
             "contracted-cost",
             "ContractedCost is ContractedUnitPrice × PricingQuantity",
-            wrong_product("ContractedCost", "ContractedUnitPrice"),
+            _wrong_product("ContractedCost", "ContractedUnitPrice"),
         ),
-        Rule("effective-usage", "usage without a commitment costs what is billed", effective_like_billed),
+        Rule("effective-usage", "usage without a commitment costs what is billed", _effective_like_billed),
         Rule(
             "effective-other",
             "tax, credits and adjustments cost what is billed, or nothing",
-            effective_elsewhere,
+            _effective_elsewhere,
         ),
         Rule(
             "effective-purchase",
             "a purchase costs at most what is billed, that of a commitment nothing",
-            purchase_counted_twice,
+            _purchase_counted_twice,
         ),
         Rule(
             "effective-committed",
             "committed usage costs no more than its list or contract price",
-            committed_too_dear,
+            _committed_too_dear,
         ),
         Rule(
             "billed-committed",
             "usage under a commitment is billed nothing, its purchase is",
-            lambda t: t.CommitmentDiscountStatus.notnull() & ~_google(t) & (t.BilledCost != zero),
+            lambda t: t.CommitmentDiscountStatus.notnull() & ~_google(t) & (t.BilledCost != money(0)),
         ),
         Rule(
             "unused-effective",
             "an unused part has an effective cost",
-            lambda t: _unused(t) & (t.EffectiveCost <= zero),
+            lambda t: _unused(t) & (t.EffectiveCost <= money(0)),
         ),
-        Rule("spot-price", "spot is not dearer than on demand", spot_above_on_demand, "warning"),
+        Rule("spot-price", "spot is not dearer than on demand", _spot_above_on_demand, "warning"),
         Rule(
             "credit-sign",
             "a credit lowers the bill",
-            lambda t: (t.ChargeCategory == "Credit") & (t.BilledCost > zero),
+            lambda t: (t.ChargeCategory == "Credit") & (t.BilledCost > money(0)),
             "warning",
         ),
         Rule(
             "negative-usage",
             "usage is not negative",
-            lambda t: (t.ChargeCategory == "Usage") & t.ChargeClass.isnull() & (t.ConsumedQuantity < zero),
+            lambda t: (
+                (t.ChargeCategory == "Usage") & t.ChargeClass.isnull() & (t.ConsumedQuantity < money(0))
+            ),
             "warning",
         ),
         Rule(
