@@ -102,6 +102,7 @@ class Evaluation:
                 "mean": float(1.0 - cost.mean() / other.mean()),
                 "ci95": list(saving),
             },
+            "lateness_usd": float(rows["lateness_usd"].mean()),
             "missed_deadlines": int(rows["missed"].sum()),
             "infeasible": int((~np.isfinite(optimum)).sum()),
             "launches": float(rows["launches"].mean()),

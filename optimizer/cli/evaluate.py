@@ -51,7 +51,20 @@ def evaluate(
         float,
         typer.Option(help="Work between checkpoints; 0 = an interruption loses none.", rich_help_panel=JOBS),
     ] = 0.0,
+    checkpoint_cost_minutes: Annotated[
+        float, typer.Option(help="Time to write a checkpoint.", rich_help_panel=JOBS)
+    ] = 0.0,
     nodes: Annotated[int, typer.Option(help="Instances the job holds together.", rich_help_panel=JOBS)] = 1,
+    due_hours: Annotated[
+        float | None,
+        typer.Option(
+            help="Time from its start after which lateness costs; the deadline is still kept.",
+            rich_help_panel=JOBS,
+        ),
+    ] = None,
+    lateness_usd_per_hour: Annotated[
+        float, typer.Option(help="Cost of being done after --due-hours.", rich_help_panel=JOBS)
+    ] = 0.0,
     demand: Annotated[
         str,
         typer.Option(
@@ -78,9 +91,7 @@ def evaluate(
     cold_start_seconds: Annotated[
         float, typer.Option(help="Paid before a new instance is ready.", rich_help_panel=SERVICES)
     ] = 120.0,
-    committed: Annotated[
-        int, typer.Option(help="On-demand instances paid for anyway.", rich_help_panel=SERVICES)
-    ] = 0,
+    committed: Annotated[int, typer.Option(help="On-demand instances paid for anyway.")] = 0,
     window_hours: Annotated[float, typer.Option(help="Length of a window.", rich_help_panel=SERVICES)] = 24.0,
     repeat_market: Annotated[
         bool,
@@ -113,6 +124,7 @@ def evaluate(
     Intervals are 95 % percentile bootstrap intervals, episodes resampled within each pool (deadline jobs) or
     market (services). The gap closed is 0 at Uniform Progress and 1 at the optimum.
     """
+    _refuse_copies(market)
     if workload == "service":
         from optimizer.cli.evaluate_service import ServiceOptions, evaluate_service
 
@@ -130,6 +142,8 @@ def evaluate(
     if workload != "deadline":
         raise InputError(f"--workload {workload!r}; accepted: deadline, service")
     reference = reference or "uniform-progress"
+    from dataclasses import replace
+
     from rich.console import Console
 
     from simulator.deadline import DeadlineJob
@@ -137,12 +151,18 @@ def evaluate(
     from training.evaluation import evaluate as judge
     from training.evaluation import windows_of
 
-    job = DeadlineJob(
-        work_hours * 3600.0,
-        deadline_hours * 3600.0,
-        restart_overhead_minutes * 60.0,
-        checkpoint_interval_minutes * 60.0,
-        nodes,
+    job = replace(
+        DeadlineJob.with_checkpoint_cost(
+            work_hours * 3600.0,
+            deadline_hours * 3600.0,
+            restart_overhead_minutes * 60.0,
+            checkpoint_interval_minutes * 60.0,
+            checkpoint_cost_minutes * 60.0,
+            nodes,
+        ),
+        due_seconds=None if due_hours is None else due_hours * 3600.0,
+        lateness_usd_per_hour=lateness_usd_per_hour,
+        committed=committed,
     )
     markets = [(str(path), Market.load(path)) for path in market]
     stride = (
@@ -171,13 +191,24 @@ def evaluate(
         return
     console = Console()
     console.print(summary_table(summary))
+    soft = "" if due_hours is None else f"({lateness_usd_per_hour:g} USD/h from {due_hours:g} h on), "
     console.print(
         f"{summary['episodes']} windows of {', '.join(str(path) for path in market)}; "
-        f"{work_hours:g} h of work due in {deadline_hours:g} h, "
+        f"{work_hours:g} h of work due in {deadline_hours:g} h, {soft}"
         f"restart overhead {restart_overhead_minutes:g} min; "
         f"gap closed: 0 % = uniform-progress, 100 % = clairvoyant optimum",
         highlight=False,
     )
+
+
+def _refuse_copies(market: list[Path]) -> None:
+    """Refuse a market that is given twice: its windows would count twice, and intervals be too narrow."""
+    from training.tracking import sha256_of
+
+    seen: dict[str, Path] = {}
+    for path in market:
+        if path.is_file() and (other := seen.setdefault(sha256_of(path), path)) is not path:
+            raise InputError(f"{path}: the same market as {other}; give each market once")
 
 
 def write_text(path: Path, text: str) -> None:

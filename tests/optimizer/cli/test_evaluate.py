@@ -104,3 +104,26 @@ def test_bad_input_is_explained(folder: Path, arguments: tuple[str, ...], messag
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_market_given_twice_is_refused(folder: Path) -> None:
+    (folder / "copy.npz").write_bytes((folder / "m.npz").read_bytes())
+    for other in ("m.npz", "copy.npz"):
+        done = spotwise("evaluate", "-m", "m.npz", "-m", other, *WINDOWS, "-p", "greedy", cwd=folder)
+        assert done.returncode == 2
+        assert f"{other}: the same market as m.npz" in done.stderr
+
+
+def test_jobs_may_be_late_at_a_price_and_partly_committed(folder: Path) -> None:
+    done = spotwise(
+        "evaluate", "-m", "m.npz", *WINDOWS, "--due-hours", "21", "--lateness-usd-per-hour", "0.5",
+        "--nodes", "1", "--checkpoint-interval-minutes", "60", "--checkpoint-cost-minutes", "1",
+        "-p", "greedy", "-p", "planner", "--json", cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    policies = json.loads(done.stdout)["policies"]
+    assert policies["planner"]["cost_usd"]["mean"] <= policies["greedy"]["cost_usd"]["mean"]
+    assert policies["greedy"]["lateness_usd"] > 0.0
+    done = spotwise("evaluate", "-m", "m.npz", *WINDOWS, "--committed", "1", cwd=folder)
+    assert done.returncode == 2
+    assert "1 committed instances of 1; accepted: 0 to 0" in done.stderr
