@@ -11,7 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from optimizer.billing.sample.scenario import OPTIONS, Scenario, Usage, instance_token, usage
+from optimizer.billing.sample.scenario import (
+    OPTIONS,
+    PlantedWorkload,
+    Scenario,
+    Usage,
+    instance_token,
+    usage,
+)
 from optimizer.billing.sample.truth import Truth, money
 
 TAG_MAP = pa.map_(pa.string(), pa.string())
@@ -149,98 +156,103 @@ def _complete(columns: dict[str, pa.Array], common: dict[str, Any]) -> pa.Table:
     return pa.table(arrays, schema=CUR_SCHEMA)
 
 
+def _kinds(scenario: Scenario) -> dict[str, list[Any]]:
+    """Return what differs between the kinds of line: one entry per workload × option."""
+    found: dict[str, list[Any]] = {
+        k: [] for k in ("type", "meter", "description", "term", "sp", "ri", "rate")
+    }
+    for w in scenario.workloads:
+        arn = _arn(scenario, w.commitment, w.name)
+        is_plan = w.commitment == "savings-plan"
+        found["type"] += ["Usage", "Usage", "SavingsPlanCoveredUsage" if is_plan else "DiscountedUsage"]
+        found["meter"] += [
+            f"BoxUsage:{w.instance_type}",
+            f"SpotUsage:{w.instance_type}",
+            f"BoxUsage:{w.instance_type}",
+        ]
+        found["description"] += [
+            f"${w.on_demand_price} per On Demand Linux {w.instance_type} Instance Hour",
+            f"{w.instance_type} Linux/UNIX Spot Instance-hour in {w.region}",
+            f"Linux/UNIX, {w.instance_type} covered by a commitment",
+        ]
+        found["term"] += ["OnDemand", None, "OnDemand" if is_plan else "Reserved"]
+        found["sp"] += [None, None, arn if is_plan else None]
+        found["ri"] += [None, None, arn if w.commitment == "reserved" else None]
+        found["rate"] += [w.on_demand_price, w.spot_price, w.on_demand_price if is_plan else 0.0]
+    return found
+
+
 def _instances(
     scenario: Scenario, rows: Usage
 ) -> tuple[dict[str, pa.Array], dict[str, NDArray[np.float64]], list[str]]:
     """Return the columns of the instance-hours, their costs, and the purchase option of each."""
     planted = scenario.workloads
-    which = pa.array(rows.workload)
-    # One entry per workload × option: the texts that differ between the kinds of line.
     pair = pa.array(rows.workload * len(OPTIONS) + rows.option)
-    per_pair: dict[str, list[Any]] = {
-        k: [] for k in ("type", "meter", "description", "term", "sp", "ri", "rate")
-    }
-    for w in planted:
-        arn = _arn(scenario, w.commitment, w.name)
-        covered = "SavingsPlanCoveredUsage" if w.commitment == "savings-plan" else "DiscountedUsage"
-        billed_rate = w.on_demand_price if w.commitment == "savings-plan" else 0.0
-        per_pair["type"] += ["Usage", "Usage", covered]
-        per_pair["meter"] += [
-            f"BoxUsage:{w.instance_type}",
-            f"SpotUsage:{w.instance_type}",
-            f"BoxUsage:{w.instance_type}",
-        ]
-        per_pair["description"] += [
-            f"${w.on_demand_price} per On Demand Linux {w.instance_type} Instance Hour",
-            f"{w.instance_type} Linux/UNIX Spot Instance-hour in {w.region}",
-            f"Linux/UNIX, {w.instance_type} covered by a commitment",
-        ]
-        per_pair["term"] += ["OnDemand", None, "OnDemand" if w.commitment == "savings-plan" else "Reserved"]
-        per_pair["sp"] += [None, None, arn if w.commitment == "savings-plan" else None]
-        per_pair["ri"] += [None, None, arn if w.commitment == "reserved" else None]
-        per_pair["rate"] += [w.on_demand_price, w.spot_price, billed_rate]
-    list_price = np.array([w.on_demand_price for w in planted], dtype=float)[rows.workload]
+    kinds = _kinds(scenario)
     committed_price = np.array([w.committed_price for w in planted], dtype=float)[rows.workload]
-    unblended = np.array(per_pair["rate"], dtype=float)[np.asarray(pair)]
+    unblended = np.array(kinds["rate"], dtype=float)[np.asarray(pair)]
     effective = np.where(rows.option == 2, committed_price, unblended)
     is_plan = np.array([w.commitment == "savings-plan" for w in planted], dtype=bool)[rows.workload]
-    covered_rows = rows.option == 2
-    texts = {k: pa.array(v).take(pair) for k, v in per_pair.items() if k in ("type", "meter", "description")}
-    nullable = {k: pa.array(per_pair[k], type=pa.string()).take(pair) for k in ("term", "sp", "ri")}
+    covered = rows.option == 2
+    texts = {k: pa.array(kinds[k], type=pa.string()).take(pair) for k in kinds if k != "rate"}
     base = np.datetime64(scenario.start.replace(tzinfo=None), "ms")
     begin = base + rows.hour.astype("timedelta64[h]")
     ids, resources = _names(scenario, rows)
-    columns: dict[str, pa.Array] = {
+    operations = ["RunInstances", "RunInstances:SV001", "RunInstances"] * len(planted)
+    columns: dict[str, pa.Array] = _per_workload(planted, pa.array(rows.workload)) | {
         "identity_line_item_id": ids,
-        "line_item_usage_account_id": pa.array([w.account for w in planted]).take(which),
-        "line_item_usage_account_name": pa.array([f"account {w.account[-4:]}" for w in planted]).take(which),
         "line_item_line_item_type": texts["type"],
         "line_item_usage_start_date": pa.array(begin),
         "line_item_usage_end_date": pa.array(begin + np.timedelta64(1, "h")),
-        "line_item_product_code": pa.array(["AmazonEC2"] * len(planted)).take(which),
         "line_item_usage_type": texts["meter"],
-        "line_item_operation": pa.array(
-            ["RunInstances", "RunInstances:SV001", "RunInstances"] * len(planted)
-        ).take(pair),
-        "line_item_availability_zone": pa.array([w.zone for w in planted]).take(which),
+        "line_item_operation": pa.array(operations).take(pair),
         "line_item_resource_id": resources,
         "line_item_usage_amount": pa.array(np.ones(len(rows))),
-        "line_item_unblended_rate": pa.array([repr(float(r)) for r in per_pair["rate"]]).take(pair),
+        "line_item_unblended_rate": pa.array([repr(float(r)) for r in kinds["rate"]]).take(pair),
         "line_item_unblended_cost": pa.array(unblended),
         "line_item_line_item_description": texts["description"],
-        "product": pa.array(
-            [
-                [
-                    ("product_name", "Amazon Elastic Compute Cloud"),
-                    ("vcpu", str(w.vcpus)),
-                    ("operating_system", "Linux"),
-                ]
-                for w in planted
-            ],
-            type=TAG_MAP,
-        ).take(which),
-        "product_instance_type": pa.array([w.instance_type for w in planted]).take(which),
-        "product_product_family": pa.array(["Compute Instance"] * len(planted)).take(which),
-        "product_region_code": pa.array([w.region for w in planted]).take(which),
-        "product_servicecode": pa.array(["AmazonEC2"] * len(planted)).take(which),
         "product_sku": pa.array([f"SKU{i:013d}" for i in range(len(planted) * 3)]).take(pair),
-        "pricing_public_on_demand_cost": pa.array(list_price),
-        "pricing_public_on_demand_rate": pa.array([repr(w.on_demand_price) for w in planted]).take(which),
         "pricing_rate_code": pa.array([f"SKU{i:013d}.TERM.RATE" for i in range(len(planted) * 3)]).take(pair),
-        "pricing_term": nullable["term"],
-        "pricing_unit": pa.array(["Hrs"] * len(planted)).take(which),
-        "reservation_reservation_a_r_n": nullable["ri"],
-        "reservation_effective_cost": pa.array(np.where(covered_rows & ~is_plan, committed_price, 0.0)),
-        "savings_plan_savings_plan_a_r_n": nullable["sp"],
+        "pricing_term": texts["term"],
+        "reservation_reservation_a_r_n": texts["ri"],
+        "reservation_effective_cost": pa.array(np.where(covered & ~is_plan, committed_price, 0.0)),
+        "savings_plan_savings_plan_a_r_n": texts["sp"],
         "savings_plan_savings_plan_effective_cost": pa.array(
-            np.where(covered_rows & is_plan, committed_price, 0.0)
+            np.where(covered & is_plan, committed_price, 0.0)
         ),
-        "resource_tags": pa.array(
-            [[(f"user_{k}", v) for k, v in w.tags.items()] for w in planted], type=TAG_MAP
-        ).take(which),
     }
     names = [OPTIONS[o] for o in rows.option]
     return columns, {"unblended": unblended, "effective": effective}, names
+
+
+def _per_workload(planted: tuple[PlantedWorkload, ...], which: pa.Array) -> dict[str, pa.Array]:
+    """Return the columns that are the same on every line of a workload."""
+    products = [
+        [
+            ("product_name", "Amazon Elastic Compute Cloud"),
+            ("vcpu", str(w.vcpus)),
+            ("operating_system", "Linux"),
+        ]
+        for w in planted
+    ]
+    columns = {
+        "line_item_usage_account_id": pa.array([w.account for w in planted]),
+        "line_item_usage_account_name": pa.array([f"account {w.account[-4:]}" for w in planted]),
+        "line_item_product_code": pa.array(["AmazonEC2"] * len(planted)),
+        "line_item_availability_zone": pa.array([w.zone for w in planted]),
+        "product": pa.array(products, type=TAG_MAP),
+        "product_instance_type": pa.array([w.instance_type for w in planted]),
+        "product_product_family": pa.array(["Compute Instance"] * len(planted)),
+        "product_region_code": pa.array([w.region for w in planted]),
+        "product_servicecode": pa.array(["AmazonEC2"] * len(planted)),
+        "pricing_public_on_demand_cost": pa.array([float(w.on_demand_price) for w in planted]),
+        "pricing_public_on_demand_rate": pa.array([repr(w.on_demand_price) for w in planted]),
+        "pricing_unit": pa.array(["Hrs"] * len(planted)),
+        "resource_tags": pa.array(
+            [[(f"user_{k}", v) for k, v in w.tags.items()] for w in planted], type=TAG_MAP
+        ),
+    }
+    return {name: values.take(which) for name, values in columns.items()}
 
 
 def _names(scenario: Scenario, rows: Usage) -> tuple[pa.Array, pa.Array]:
