@@ -65,7 +65,6 @@ class Actor:
         inventory: Inventory,
         tell: Tell,
         *,
-        replacement_first: bool,
         groups: Groups | None = None,
         raised: Callable[[Move, float], None] | None = None,
     ) -> None:
@@ -76,12 +75,10 @@ class Actor:
             journal: Where intents go.
             inventory: Told of what was launched and terminated.
             tell: Takes events.
-            replacement_first: A service's instances only leave once all that it was to launch is there.
             groups: Auto Scaling groups, where the cloud has them.
             raised: Told before a group is raised above its demand.
         """
         self._capacity, self._journal, self._inventory, self._tell = capacity, journal, inventory, tell
-        self._replacement_first = replacement_first
         self._groups, self._raised = groups, raised
 
     def act(self, tick: int, now: float, mode: str, moves: Sequence[Move]) -> Outcome:
@@ -103,9 +100,9 @@ class Actor:
             complete = True
             for intent, wish in zip(launches, move.launches, strict=True):
                 complete &= self._launch(intent, wish, now, move.gang, outcome, settled)
-            gated = move.gang or self._replacement_first
             for intent in last:
-                if complete or not gated:
+                # what a service may give up is the business of the guard `keep-ready`
+                if complete or not move.gang:
                     due.append((intent, move.terminate))
                 else:
                     settled.append((intent.token, "dropped", "the replacement is not there"))

@@ -123,7 +123,6 @@ class Controller:
             journal,
             self.inventory,
             self.tell,
-            replacement_first=settings.guards.keep_ready,
             groups=self.provider.groups,
             raised=self._groups.raised,
         )

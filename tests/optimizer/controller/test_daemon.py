@@ -260,3 +260,22 @@ def test_the_journal_is_pruned_and_copied_in_time(tmp_path: Path) -> None:
         assert journal.backup_path.exists()
         ticks = journal._db.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]
         assert 144 <= ticks <= 144 + 14
+
+
+@pytest.mark.browser
+def test_the_live_page_in_a_browser(running: Path) -> None:
+    """Figures and workloads are there without a click, and nothing is loaded from elsewhere."""
+    import shutil
+
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    assert chromium, "no Chromium: apt-get install chromium"
+    url = json.loads((running / "state/endpoint.json").read_text())["url"]
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
+    command = [chromium, *flags, f"--user-data-dir={running}/chromium", "--dump-dom", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    page = done.stdout
+    assert "nightly" in page, done.stderr[-2000:]
+    assert "even-spread" not in page
+    assert re.search(r'id="state"[^>]*class="good"[^>]*>running<|class="good"[^>]*id="state"', page)
+    assert "USD per hour" in page
+    assert "spot aws/us-east-1a/m5.large" in page
