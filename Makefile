@@ -9,7 +9,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := simulator policies envs training optimizer tests benchmarks $(wildcard examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow-tests spark-tests ray-tests focus-validator-tests browser-tests lint bench champion service-champion clean
+.PHONY: help demo test slow-tests spark-tests ray-tests focus-validator-tests browser-tests lint bench policy-figures champion service-champion clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,9 +60,18 @@ TRAINING_ZONES := us-east-1a us-east-1c us-east-1f us-east-2a us-west-2b us-west
 HELD_OUT_ZONES := us-west-2a us-east-1d us-east-2b
 MARKET := $(BIN)/spotwise market build --format skypilot --spot-price 0.9731 --on-demand-price 3.06
 
+define CHAMPION_MARKETS
+$(MARKET) $(TRAINING_ZONES:%=$(TRACES)/%_v100_1.json) --tick-seconds 195 --out markets/champion-training.npz
+$(MARKET) $(HELD_OUT_ZONES:%=$(TRACES)/%_v100_1.json) --tick-seconds 600 --out markets/champion-held-out.npz
+endef
+
+policy-figures: $(STAMP)  ## the tables of docs/policies.md on held-out zones and on left-out training zones
+	$(CHAMPION_MARKETS)
+	$(BIN)/python -m training.champion.figures markets/champion-training.npz markets/champion-held-out.npz
+	$(BIN)/python -m training.champion.model_choice markets/champion-training.npz
+
 champion: $(STAMP)  ## train and judge the shipped deadline policy again; about 30 minutes on two cores
-	$(MARKET) $(TRAINING_ZONES:%=$(TRACES)/%_v100_1.json) --tick-seconds 195 --out markets/champion-training.npz
-	$(MARKET) $(HELD_OUT_ZONES:%=$(TRACES)/%_v100_1.json) --tick-seconds 600 --out markets/champion-held-out.npz
+	$(CHAMPION_MARKETS)
 	$(BIN)/python -m policies.planner.fit markets/champion-training.npz
 	$(BIN)/python -m training.champion --market markets/champion-training.npz --out runs/champion/deadline.policy
 	$(BIN)/spotwise promote runs/champion/deadline.policy --market markets/champion-held-out.npz \
