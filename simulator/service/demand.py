@@ -208,8 +208,16 @@ def _moments_ms(table: Table, column: str) -> tuple[NDArray[np.int64], datetime 
         dated = bool(moments.min() >= _EPOCH_SECONDS * 1000)
     else:
         moments, dated = table.times_ms(column), True
-    begin = int(moments.min())
-    return moments, datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=begin) if dated else None
+    first = int(np.argmin(moments))
+    if not dated:
+        return moments, None
+    try:
+        return moments, datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(moments[first]))
+    except OverflowError:
+        raise InputError(
+            f"{table.at(first)}: `{column}` is {str(table.frame[column].iloc[first])[:40]!r}; accepted: "
+            "times of this era"
+        ) from None
 
 
 def _step(table: Table, column: str, moments: NDArray[np.int64]) -> Fraction:

@@ -126,6 +126,7 @@ def test_an_absent_row_is_a_gap_unless_it_means_zero(tmp_path: Path) -> None:
         ("time,demand\n0,1\n2,1\n6,1\n", "line 3: a gap, no value 4 s"),
         ("time,demand\nnoon,1\n2,1\n", "line 2: `time` is 'noon'"),
         ("time,demand,De mand\n0,1,1\n1,1,1\n", "two columns of one name"),
+        ("time,demand\n-4999-01-01,1\n-4999-01-02,1\n", "line 2: `time` is .*of this era"),
         (b"PAR1 and then nothing", "parquet"),
         (b"\xff\xfe\x00", "UTF-8"),
         ("time,demand\n0,1\n1,1\n90000000000,1\n", "steps of 1 s; accepted"),
