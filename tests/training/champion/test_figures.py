@@ -22,7 +22,11 @@ VARIANTS = (
 
 def test_figures_agree_with_the_evaluation_of_the_same_windows() -> None:
     market = sample_market("v100-unseen").select([0, 1, 2])
-    policies: dict[str, DeadlinePolicy] = {PLANNER: load_policy("planner"), "greedy": Greedy(), "none": UniformProgress()}
+    policies: dict[str, DeadlinePolicy] = {
+        PLANNER: load_policy("planner"),
+        "greedy": Greedy(),
+        "none": UniformProgress(),
+    }
     rows = {row.name: row for row in figures(market, policies, VARIANTS)}
     for k, variant in enumerate(VARIANTS):
         job = variant.job()
