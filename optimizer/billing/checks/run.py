@@ -74,7 +74,7 @@ class CheckReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class Group:
     """A check over several rows.
 
     Attributes:
@@ -106,7 +106,7 @@ def check_ledger(ledger: Ledger, *, examples: int = 3) -> CheckReport:
         ledger: The open ledger.
         examples: How many broken rows to show per check.
     """
-    every, groups = rules(), _groups(ledger.table)
+    every, groups = rules(), groups_of(ledger.table)
     found = _broken_rows(ledger, every, examples)
     for group, text in zip(groups, _group_sql(), strict=True):
         rows = ledger.arrow(text).to_pylist()
@@ -132,7 +132,7 @@ def _count_sql() -> str:
 @cache
 def _group_sql() -> tuple[str, ...]:
     table = ibis.table(LEDGER_SCHEMA, name="ledger")
-    return tuple(to_sql(group.broken) for group in _groups(table))
+    return tuple(to_sql(group.broken) for group in groups_of(table))
 
 
 def _broken_rows(ledger: Ledger, every: tuple[Rule, ...], examples: int) -> list[Finding]:
@@ -147,30 +147,30 @@ def _broken_rows(ledger: Ledger, every: tuple[Rule, ...], examples: int) -> list
     return findings
 
 
-def _groups(table: ir.Table) -> list[_Group]:
+def groups_of(table: ir.Table) -> list[Group]:
     """Return the checks that look at several rows; each is the table of what breaks it."""
     return [
-        _Group("duplicate-line", "a line of an export is in the ledger once", _repeated(table)),
-        _Group(
+        Group("duplicate-line", "a line of an export is in the ledger once", _repeated(table)),
+        Group(
             "duplicate-charge",
             "two lines do not say the very same",
             _same_charge(table),
             coincidence=COINCIDENCE,
         ),
-        _Group(
+        Group(
             "billed-twice",
             "one export, and one account, bills a resource for a stretch of time",
             _billed_twice(table),
         ),
-        _Group("instance-overlap", "an instance does not run twice at a time", _overlaps(table)),
-        _Group("bill-balance", "a bill is what was ingested", _changed_bills(table)),
-        _Group(
+        Group("instance-overlap", "an instance does not run twice at a time", _overlaps(table)),
+        Group("bill-balance", "a bill is what was ingested", _changed_bills(table)),
+        Group(
             "commitment-balance",
             "usage of a commitment costs what was paid for it",
             _commitments(table),
             "warning",
         ),
-        _Group("one-format", "a bill comes from one export", _two_formats(table)),
+        Group("one-format", "a bill comes from one export", _two_formats(table)),
     ]
 
 

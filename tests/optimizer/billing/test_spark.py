@@ -8,6 +8,7 @@ import ibis
 import pytest
 
 from optimizer.billing.checks.rules import rules
+from optimizer.billing.checks.run import groups_of
 from optimizer.billing.ingest import ingest
 from optimizer.billing.ledger import Ledger, to_sql
 from optimizer.billing.normalise import normalise, on_demand_equivalents
@@ -107,7 +108,13 @@ def test_views_demand_and_checks_are_the_same(
     write_cur(demo_scenario(days=4), tmp_path / "export" / "aws")
     write_azure(demo_scenario("azure", days=4), tmp_path / "export" / "azure")
     ingest([str(tmp_path / "export")], tmp_path / "l.duckdb")
-    with Ledger.open(tmp_path / "l.duckdb") as ledger:
+    with Ledger.open(tmp_path / "l.duckdb", write=True) as ledger:
+        # Something to find for the checks over several rows.
+        for other in ("x_SourceLine + 9000 AS x_SourceLine", "'other' AS BillingAccountId"):
+            ledger.connection.execute(
+                f"INSERT INTO ledger BY NAME SELECT * REPLACE ({other}) FROM ledger"
+                " WHERE BilledCost > 0 AND ChargeCategory = 'Usage' AND x_SourceLine < 40"
+            )
         ledger.connection.execute(f"COPY ledger TO '{tmp_path}/ledger.parquet' (FORMAT parquet)")
         spark.read.parquet(f"{tmp_path}/ledger.parquet").createOrReplaceTempView("ledger")
         table = ledger.table
@@ -121,3 +128,11 @@ def test_views_demand_and_checks_are_the_same(
             broken,
         ):
             same(ledger.rows(to_sql(query)), on_spark(spark, query))
+        groups = [group for group in groups_of(table) if group.name != "bill-balance"]
+        for group in groups:
+            same(ledger.rows(to_sql(group.broken)), on_spark(spark, group.broken))
+        assert {group.name for group in groups if ledger.rows(to_sql(group.broken))} >= {
+            "duplicate-charge",
+            "billed-twice",
+            "instance-overlap",
+        }
