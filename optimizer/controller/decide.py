@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -102,6 +103,7 @@ def decide_jobs(
     offers: Mapping[str, int],
     stale: BoolArray,
     interrupted: BoolArray,
+    between: bool = False,
 ) -> tuple[Decision, Memory]:
     """Decide a tick of deadline jobs.
 
@@ -115,13 +117,15 @@ def decide_jobs(
         offers: Instances that each pool is believed to have.
         stale: (N,) jobs whose prices are too old to decide by.
         interrupted: (N,) jobs that lost their instances since the last tick.
+        between: Between two ticks: only jobs that were interrupted are decided, and memory stays as it is.
 
     Returns:
         The decision, and the policy's new memory.
     """
     decision = Decision(fleet.placement.copy(), np.zeros(fleet.size, np.bool_), interrupted.copy())
     memory = fleet.memory or policy.reset(fleet.size, fleet.pools_each)
-    rows = np.flatnonzero(fleet.active & ~stale)
+    due = fleet.active & interrupted if between else fleet.active
+    rows = np.flatnonzero(due & ~stale)
     if rows.size:
         seen = fleet.observe(rows, now, tick_seconds, price, offers)
         mine = {name: np.asarray(array)[rows] for name, array in memory.items()}
@@ -135,8 +139,9 @@ def decide_jobs(
             shielded = rows[safe != _comparable(asked)]
             decision.changed["deadline-shield"] = shielded
             decision.urgent[shielded] = True
-            memory = _scatter(memory, after, rows)
-    held_back = np.flatnonzero(fleet.active & stale)
+            if not between:
+                memory = _scatter(memory, after, rows)
+    held_back = np.flatnonzero(due & stale)
     if held_back.size:
         seen = fleet.observe(held_back, now, tick_seconds, price, offers)
         _baseline(decision, held_back, seen, "prices are too old")
@@ -149,6 +154,14 @@ def stale_rows(fleet: JobFleet | ServiceFleet, stale: AbstractSet[str]) -> BoolA
         return np.zeros(fleet.size, np.bool_)
     old = np.array([name in stale for name in fleet.pools])
     return np.asarray(old[fleet.pool_index].all(axis=1))
+
+
+def tell_fallbacks(decisions: Mapping[str, Decision], tell: Callable[[str, str, str], None]) -> None:
+    """Say which baseline decided for how many workloads, and why; at most three reasons per fleet."""
+    for key, decision in decisions.items():
+        counts = Counter(decision.why.values())
+        for reason, count in counts.most_common(3):
+            tell("warning", "fallback", f"{key}: safe baseline for {count} workloads: {reason}")
 
 
 def _baseline(decision: Decision, rows: IntArray, seen: DeadlineObservation, why: str) -> None:
@@ -205,6 +218,7 @@ def decide_services(
     price: Mapping[str, float],
     stale: BoolArray,
     max_pool_share: float,
+    between: bool = False,
 ) -> tuple[Decision, Memory]:
     """Decide a tick of services.
 
@@ -216,6 +230,7 @@ def decide_services(
         price: Spot price by pool.
         stale: (N,) services whose prices are too old to decide by.
         max_pool_share: Guard: largest share of the spot instances in one pool.
+        between: Between two ticks: the policy sees what is held now, and its memory stays as it is.
 
     Returns:
         The decision, and the policy's new memory.
@@ -227,6 +242,8 @@ def decide_services(
     failed = np.flatnonzero(stale)
     if rows.size:
         seen = fleet.observe(rows, price)
+        if between:
+            seen.granted = held[rows]
         mine = {name: np.asarray(array)[rows] for name, array in memory.items()}
         try:
             asked, after = timed.run(fleet.key, lambda: policy.act(seen, mine))
@@ -236,7 +253,8 @@ def decide_services(
             why = f"policy {policy.name} failed ({type(error).__name__}: {error})"
         else:
             decision.wanted[rows] = wanted
-            memory = _scatter(memory, after, rows)
+            if not between:
+                memory = _scatter(memory, after, rows)
     if failed.size:
         short = np.maximum(fleet.demand[failed] - held[failed].sum(axis=1), 0)
         decision.wanted[failed] = held[failed]

@@ -153,11 +153,15 @@ class _Room:
             else:
                 _keep_terminations(move, self.terminations)
         # last: terminations that are left out save nothing
-        while move.launches and self.rate + move.net_usd_per_hour > self.highest + 1e-9:
+        while move.launches and self._too_dear(move.net_usd_per_hour):
             self._shorten(move, move.launched - 1, "usd-per-hour", trips)
         self.launches -= move.launched
         self.terminations -= len(move.terminate)
         self.rate += move.net_usd_per_hour
+
+    def _too_dear(self, net: float) -> bool:
+        """Whether a change breaks the cost cap; what lowers the rate never does."""
+        return net > 0.0 and self.rate + net > self.highest + 1e-9
 
     @staticmethod
     def _shorten(move: Move, launches: int, name: str, trips: list[Trip]) -> None:

@@ -328,6 +328,13 @@ class Journal:
         row = self._db.execute("SELECT tick, at FROM ticks ORDER BY rowid DESC LIMIT 1").fetchone()
         return (int(row[0]), float(row[1])) if row else None
 
+    def last_decided(self) -> int | None:
+        """Number of the last tick in which decisions were carried out."""
+        row = self._db.execute(
+            "SELECT tick FROM ticks WHERE json_extract(summary, '$.decided') ORDER BY rowid DESC LIMIT 1"
+        ).fetchone()
+        return int(row[0]) if row else None
+
     def remember(self, **facts: str) -> None:
         """Write named facts.
 

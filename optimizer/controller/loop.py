@@ -20,6 +20,7 @@ from optimizer.controller.decide import (
     decide_jobs,
     decide_services,
     stale_rows,
+    tell_fallbacks,
 )
 from optimizer.controller.fleets import make_fleets, present_rate
 from optimizer.controller.groups import GroupKeeper
@@ -55,6 +56,8 @@ class Report:
         seconds: Time that observing, deciding and guarding took.
         rounds: Rounds of calls.
         in_doubt: Workloads with a call of an earlier tick whose outcome is still not known.
+        between: Whether this look came between two ticks, because of an interruption or a restart: only what
+            was lost is decided, and nothing that counts ticks goes on.
     """
 
     tick: int
@@ -67,6 +70,7 @@ class Report:
     seconds: float = 0.0
     rounds: int = 0
     in_doubt: frozenset[str] = frozenset()
+    between: bool = False
 
 
 class Controller:
@@ -135,6 +139,7 @@ class Controller:
         self._present_cost = float(journal.recall("present_cost") or 0.0)
         self._journal_full = False
         self._sight: Sight | None = None
+        self._decided = journal.last_decided()
 
     @property
     def fleets(self) -> list[JobFleet | ServiceFleet]:
@@ -203,6 +208,7 @@ class Controller:
         began = time.perf_counter()
         now, in_doubt = self.watch.now(self.tell)
         report = Report(self.tick_number(now), now)
+        report.between = report.tick == self._decided
         sight = self._observer.look(now, in_doubt, self._groups.names())
         if sight.instances is not None:
             sight.instances = [*sight.instances, *self._groups.instances(sight, self.inventory)]
@@ -219,7 +225,7 @@ class Controller:
         if self._sight is not None:
             hours = max(sight.now - self._sight.now, 0.0) / 3600.0
             self._present_cost += present_rate(self.fleets, sight.price) * hours
-        decisions, memories = self._decide(sight, interrupted)
+        decisions, memories = self._decide(sight, interrupted, report.between)
         if self.canary is not None:
             self.canary.judge(sight.now)
             self.canary.override(decisions)
@@ -282,7 +288,7 @@ class Controller:
         return interrupted
 
     def _decide(
-        self, sight: Sight, interrupted: Mapping[str, set[str]]
+        self, sight: Sight, interrupted: Mapping[str, set[str]], between: bool
     ) -> tuple[dict[str, Decision], dict[str, Memory]]:
         decisions: dict[str, Decision] = {}
         memories: dict[str, Memory] = {}
@@ -297,6 +303,7 @@ class Controller:
                 offers=sight.offers,
                 stale=stale_rows(fleet, sight.stale),
                 interrupted=np.array([name in interrupted[fleet.key] for name in fleet.names]),
+                between=between,
             )
         for services, service_policy in self.services:
             held, _ = services.counts(self.inventory, sight.now)
@@ -308,14 +315,9 @@ class Controller:
                 price=sight.price,
                 stale=stale_rows(services, sight.stale),
                 max_pool_share=self.settings.guards.max_pool_share,
+                between=between,
             )
-        for key, decision in decisions.items():
-            reasons = sorted(set(decision.why.values()))
-            for reason in reasons[:3]:
-                count = sum(one == reason for one in decision.why.values())
-                self._tell_outside(
-                    "warning", "fallback", f"{key}: safe baseline for {count} workloads: {reason}"
-                )
+        tell_fallbacks(decisions, self._tell_outside)
         return decisions, memories
 
     def _moves(self, decisions: Mapping[str, Decision], sight: Sight, rows: Any = None) -> list[Move]:
@@ -471,7 +473,13 @@ class Controller:
                 fleet.confirm(decisions[fleet.key].wanted, fleet.held(self.inventory), sight.price)
                 fleet.memory = memories[fleet.key]
             for services, _ in self.services:
-                services.confirm(decisions[services.key].wanted, self.inventory, sight.now, sight.price)
+                services.confirm(
+                    decisions[services.key].wanted,
+                    self.inventory,
+                    sight.now,
+                    sight.price,
+                    between=report.between,
+                )
                 services.memory = memories[services.key]
         try:
             self.journal.save_tick(
@@ -482,6 +490,7 @@ class Controller:
                     "cost_usd": self.cost,
                     "present_usd": self._present_cost,
                     "held": report.held,
+                    "decided": bool(decisions) and not report.held,
                     "launched": report.outcome.launched,
                     "terminated": report.outcome.terminated,
                     "lost": report.lost,
@@ -498,6 +507,8 @@ class Controller:
                 self._tell_outside("error", "journal-full", f"{error}; capacity stays as it is")
             self._journal_full = True
         self._sight = sight
+        if decisions and not report.held:
+            self._decided = report.tick
 
     # ------------------------------------------------------------------------------------------ beginning
 

@@ -150,7 +150,15 @@ class ServiceFleet:
             region=self.region[rows],
         )
 
-    def confirm(self, asked: IntArray, inventory: Inventory, now: float, price: Mapping[str, float]) -> None:
+    def confirm(
+        self,
+        asked: IntArray,
+        inventory: Inventory,
+        now: float,
+        price: Mapping[str, float],
+        *,
+        between: bool = False,
+    ) -> None:
         """Take over what came of the calls.
 
         Args:
@@ -158,13 +166,15 @@ class ServiceFleet:
             inventory: Instances after the calls.
             now: Time of the tick.
             price: Spot price by pool.
+            between: Between two ticks: nothing is counted.
         """
         held, self.ready = self.counts(inventory, now)
         self.asked, self.granted = asked.copy(), held
-        counted = self.ticks >= self.cold_ticks
-        self.counted_ticks += counted
-        self.short_ticks += counted & (self.ready < self.demand)
-        self.ticks += 1
+        if not between:
+            counted = self.ticks >= self.cold_ticks
+            self.counted_ticks += counted
+            self.short_ticks += counted & (self.ready < self.demand)
+            self.ticks += 1
         quoted = np.array([price.get(name, pool.on_demand_price) for name, pool in self.pools.items()])
         paid = np.maximum(held[:, -1] - self.committed, 0) * self.on_demand_price
         self.rate = (held[:, :-1] * quoted[self.pool_index]).sum(axis=1) + paid

@@ -84,6 +84,7 @@ def test_a_warning_is_answered_before_the_instance_is_gone(begin: Begin) -> None
         fake.advance(60)
         fake.interrupt(first.id)
         report = run.controller.run_tick()
+        assert report.between
         assert report.lost == 1
         assert report.outcome.launched == 1
         (second,) = list(run.controller.inventory.all_live())
@@ -201,3 +202,34 @@ def test_delays_and_duplicates_change_nothing(begin: Begin) -> None:
             assert not fleet.missed.any()
         states = {one.state for one in run.controller.provider.capacity.instances()}
         assert states <= {"gone"}
+
+
+def test_looks_between_ticks_leave_the_count_of_ticks_alone(begin: Begin) -> None:
+    """A policy's memory counts ticks: whatever happens in between, it sees one look per tick."""
+    of = market([[9] * 30, [9] * 30], spot=[[1.0], [1.1]])
+    the_plan = plan(
+        of,
+        job(of, policy="planner", work_hours=2.0, deadline_hours=4.0),
+        service(of, policy="spothedge-1", cold_start_minutes=0.0, demand={"source": "fixed", "instances": 2}),
+    )
+    with FakeAws(of) as fake:
+        run = begin(the_plan, fake, provider=on_fake(fake, the_plan))
+        for _ in range(2):
+            fake.advance(600)
+            run.controller.run_tick()
+        jobs, web = run.controller.jobs[0][0], run.controller.services[0][0]
+        memory = {name: np.array(array) for name, array in {**jobs.memory, **web.memory}.items()}
+        fake.advance(100)
+        victim = run.controller.inventory.live("web")[0]
+        fake.interrupt(victim.id)
+        report = run.controller.run_tick()
+        assert report.between
+        assert report.outcome.launched >= 1, "the loss is made up for at once"
+        assert len(run.controller.inventory.live("web")) >= 2
+        assert len(run.controller.inventory.live("job")) == 1
+        for name, array in {**jobs.memory, **web.memory}.items():
+            np.testing.assert_array_equal(array, memory[name])
+        assert web.ticks[0] == 2
+        fake.advance(500)
+        assert not run.controller.run_tick().between
+        assert web.ticks[0] == 3
