@@ -137,6 +137,7 @@ def decide(
     beliefs: Beliefs,
     due: NDArray[np.bool_],
     only: IntArray,
+    headroom: IntArray,
     target: IntArray,
     shortages: FloatArray,
     asked: IntArray,
@@ -163,6 +164,7 @@ def decide(
         beliefs: `base` is overwritten.
         due: (N,) whether to choose a layout anew.
         only: (N, 2) see `choose`.
+        headroom: (N,) instances beyond the demand that are to be held now, spares included.
         target: (N, P + 1) the layout; kept where none is due.
         shortages: (N,) expected shortages per tick of the layout when it was chosen.
         asked: (N, P + 1) result.
@@ -171,6 +173,7 @@ def decide(
     chance = np.empty(pools)
     joint = np.empty((pools, pools))
     space = np.empty(pools, np.int64)
+    now_target = np.empty(pools + 1, np.int64)
     for i in range(demand.shape[0]):
         for p in range(pools):
             down = refused[i, p] * tick_seconds if refused[i, p] < NEVER else UNKNOWN
@@ -190,7 +193,9 @@ def decide(
                 more / (more + no_more), region[i], loss_cost[i],
                 cold_start[i] * tick_seconds / 3600.0 / settle_hours, only[i], target[i],
             )  # fmt: skip
-        _move(target[i], demand[i], granted[i], ready[i], asked[i])
+        now_target[:] = target[i]
+        _top_up(now_target, demand[i] + headroom[i], refused[i], retry_ticks, beliefs.base[i])
+        _move(now_target, demand[i], granted[i], ready[i], asked[i])
 
 
 @njit(cache=True, nogil=True)
@@ -228,6 +233,28 @@ def joint_chances(chance: FloatArray, region: IntArray, shared: float, ticks: in
             joint[p, q] = anyway
             if region[p] == region[q]:
                 joint[p, q] = min(shared * together(anyway), HIGHEST_SHARED_FATE)
+
+
+@njit(cache=True, nogil=True)
+def _top_up(
+    target: IntArray,
+    wanted: int,
+    refused: SmallArray,
+    retry_ticks: int,
+    base: FloatArray,
+) -> None:
+    """Add what the target lacks of the instances wanted, in the safest pool that has not refused lately."""
+    pools = base.shape[0]
+    missing = wanted
+    for p in range(pools + 1):
+        missing -= target[p]
+    if missing <= 0:
+        return
+    best = pools
+    for p in range(pools):
+        if refused[p] >= retry_ticks and (best == pools or base[p] < base[best]):
+            best = p
+    target[best] += missing
 
 
 @njit(cache=True, nogil=True)

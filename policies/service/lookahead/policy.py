@@ -11,11 +11,14 @@ import numpy as np
 from policies.protocol import Memory
 from policies.service.holdings import NEVER, no_holdings, note_in_place, ready_count
 from policies.service.lookahead.budget import SLOTS, Rolling, allowance, spend
+from policies.service.lookahead.growth import RISES, foresee, no_growth
 from policies.service.lookahead.kernel import Beliefs, decide, learn
 from policies.service.lookahead.survival import Survival
 from simulator.deadline.observation import FloatArray, IntArray
 from simulator.errors import InputError
 from simulator.service import ServiceObservation
+
+HOUR_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class LookAhead:
             "shortages": np.zeros(services),
             "spent": np.zeros((services, SLOTS)),
             "trim": np.zeros(services),
+            **no_growth(services),
         }
 
     def act(self, observation: ServiceObservation, memory: Memory) -> tuple[IntArray, Memory]:
@@ -198,14 +202,20 @@ class LookAhead:
         settings, tick = self.settings, observation.tick_seconds
         cold_start = observation.cold_start_ticks
         ready = ready_count(memory["ring"], observation.ticks_elapsed, np.maximum(cold_start, 1))
-        loss_cost = weight * observation.demand * (cold_start + 1) * observation.spot_price.min(axis=1)
+        worth = weight * observation.demand * (cold_start + 1)
+        loss_cost = worth * observation.spot_price.min(axis=1)
+        headroom = np.zeros_like(observation.demand)
+        foresee(
+            observation.ticks_elapsed, observation.demand, memory["demand"], cold_start, worth, RISES,
+            max(int(HOUR_SECONDS / tick), 1), memory["changed"], memory["step"], memory["rises"], headroom,
+        )  # fmt: skip
         decide(
             tick, self.survival.curve,
             (settings.own_prior, settings.fleet_prior, settings.shared_prior, *settings.deeper_prior),
             max(int(settings.retry_seconds / tick), 1), settings.settle_hours, settings.ahead_seconds / tick,
             loss_cost, observation.demand, cold_start, observation.committed, observation.granted,
             observation.spot_price, observation.on_demand_price, observation.region, ready, memory["refused"],
-            beliefs, due, only, memory["target"], memory["shortages"], asked,
+            beliefs, due, only, headroom, memory["target"], memory["shortages"], asked,
         )  # fmt: skip
         memory["demand"] = observation.demand.copy()
         return asked

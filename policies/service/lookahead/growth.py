@@ -1,0 +1,103 @@
+"""Growing demand: when it may step up next, by how much, and how many instances to have ready for it.
+
+The demand of a service changes on the steps of its own series. They are believed to be hours once a change
+was seen, and the greatest common divisor of an hour and all distances of changes from then on. How far demand
+steps up is a histogram of what was seen, relative to the demand. Before each possible step, as many instances
+are started as pay: one instance for the cold start against the chance that it is wanted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+RISES = np.array([0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.34, 0.4, 0.5, 0.6, 0.75, 1.0, 1.5, 2.0, 3.0])
+"""Upper ends of the bins, as shares of the demand; a greater rise counts as the last."""
+STEPS_REMEMBERED = 400.0
+"""A step counts less by a factor e after this many."""
+
+
+def no_growth(services: int) -> dict[str, NDArray[np.generic]]:
+    """Memory of services whose demand has not been seen to change."""
+    return {
+        "changed": np.full(services, -1, np.int64),
+        "step": np.zeros(services, np.int64),
+        "rises": np.zeros((services, len(RISES))),
+    }
+
+
+@njit(cache=True, nogil=True)
+def foresee(
+    elapsed: IntArray,
+    demand: IntArray,
+    before: IntArray,
+    cold_start: IntArray,
+    worth: FloatArray,
+    bins: FloatArray,
+    first_step: int,
+    changed: IntArray,
+    step: IntArray,
+    rises: FloatArray,
+    headroom: IntArray,
+) -> None:
+    """Learn from the demand of this tick and write the headroom; arrays without a shape are (N,).
+
+    Args:
+        elapsed: Ticks since the episode began.
+        demand: Of the tick that is decided.
+        before: Of the tick before; not read in the first one.
+        cold_start: Ticks.
+        worth: What a missed step costs, in instance-ticks.
+        bins: `RISES`.
+        first_step: Ticks that are believed to lie between possible changes once one was seen.
+        changed: Tick of the last change, -1 before any; changed in place.
+        step: Ticks between possible changes, 0 while unknown; changed in place.
+        rises: (N, B) histogram; changed in place.
+        headroom: Instances beyond the demand to hold now; written.
+    """
+    keep = np.exp(-1.0 / STEPS_REMEMBERED)
+    for i in range(elapsed.shape[0]):
+        headroom[i] = 0
+        rise = demand[i] - before[i] if elapsed[i] > 0 else 0
+        possible = step[i] > 0 and (elapsed[i] - changed[i]) % step[i] == 0
+        if rise != 0:
+            if changed[i] < 0:
+                step[i] = first_step
+            else:
+                step[i] = _divisor(step[i], elapsed[i] - changed[i])
+            changed[i] = elapsed[i]
+        if rise != 0 or possible:
+            share = max(rise, 0) / max(before[i], 1)
+            place = min(np.searchsorted(bins, share - 1e-9), bins.shape[0] - 1)
+            rises[i] *= keep
+            rises[i, place] += 1.0
+        if step[i] > 0:
+            ahead = step[i] - (elapsed[i] - changed[i]) % step[i]
+            if ahead <= cold_start[i]:
+                steps = (cold_start[i] + step[i]) // step[i]
+                headroom[i] = steps * _paying(demand[i], cold_start[i] + 1, worth[i], bins, rises[i])
+
+
+@njit(cache=True, nogil=True)
+def _divisor(a: int, b: int) -> int:
+    while b:
+        a, b = b, a % b
+    return int(a)
+
+
+@njit(cache=True, nogil=True)
+def _paying(demand: int, ticks: int, worth: float, bins: FloatArray, rises: FloatArray) -> int:
+    """Instances that cost least, what is missed included."""
+    total = rises.sum()
+    tail, best, lowest = 1.0, 0, np.inf
+    for place in range(bins.shape[0]):
+        tail -= rises[place] / total
+        more = int(np.ceil(bins[place] * demand))
+        cost = more * ticks + worth * max(tail, 0.0)
+        if cost < lowest - 1e-9:
+            best, lowest = more, cost
+    return best
