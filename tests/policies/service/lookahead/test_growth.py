@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +17,14 @@ from simulator.service.replay import replay_service, service_windows
 
 
 def headrooms(demand: np.ndarray, cold_start: int, worth: float) -> list[int]:
-    memory = no_growth(1)
+    memory: dict[str, Any] = dict(no_growth(1))
     seen = []
     before = np.zeros(1, np.int64)
     for tick, value in enumerate(demand):
         headroom = np.zeros(1, np.int64)
         foresee(
-            np.array([tick]), np.array([value]), before, np.array([cold_start]), np.array([worth]), RISES, 120,
-            memory["changed"], memory["step"], memory["rises"], headroom,
+            np.array([tick]), np.array([value]), before, np.array([cold_start]), np.array([worth]), RISES,
+            120, memory["changed"], memory["step"], memory["rises"], headroom,
         )  # fmt: skip
         seen.append(int(headroom[0]))
         before = np.array([value])
