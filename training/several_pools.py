@@ -27,12 +27,12 @@ from policies.planner import SemiMarkovPlanner
 from policies.planner.fit import AGE_EDGES, CHUNK_TICKS, TICK_SECONDS, TYPES
 from policies.registry import load_policy
 from policies.shield import Shielded
-from simulator.deadline import DeadlineJob, MarketStack, window_starts
+from simulator.deadline import DeadlineJob
 from simulator.deadline.batch import Observability
 from simulator.deadline.observation import FloatArray
 from simulator.deadline.replay import Windows, replay
 from simulator.errors import InputError
-from simulator.market import Market
+from simulator.market import Market, ticks_for
 from simulator.market.build import BuildOptions, build_market
 from simulator.market.readers import PriceHistory, read_records
 from simulator.synthetic import SemiMarkovModel, fit_semi_markov
@@ -45,6 +45,8 @@ SETTINGS = tuple((deadline, overhead) for deadline in (52, 70) for overhead in (
 DRAWS = 4
 BASELINES = ("round-robin-uniform-progress", "uniform-progress", "cheapest-first", "greedy")
 REFERENCE = BASELINES[0]
+CACHE_BYTES = 2_000_000_000
+"""Nine pools make many short lists, with a table each."""
 ON_DEMAND_PRICE = 3.06
 """USD per hour of a V100 instance (p3.2xlarge), the same in all zones."""
 
@@ -55,26 +57,11 @@ class Fold:
 
     Attributes:
         model: Fitted to the zones that are not left out.
-        stack: The left-out zones as one market, once for each draw of prices.
-        names: What each market is called.
-        market: The first of them, for the windows.
+        markets: The left-out zones as one market, once for each draw of prices, with what each is called.
     """
 
     model: SemiMarkovModel
-    stack: MarketStack
-    names: tuple[str, ...]
-    market: Market
-
-    def windows(self, job: DeadlineJob) -> Windows:
-        """Windows side by side, two ticks apart as in the public protocol."""
-        stride = int(np.ceil(job.deadline_seconds / TICK_SECONDS)) + 2
-        starts = window_starts(self.market, job, stride)
-        return Windows(
-            self.stack,
-            self.names,
-            np.repeat(np.arange(len(self.names)), len(starts)),
-            np.tile(starts, len(self.names)),
-        )
+    markets: tuple[tuple[str, Market], ...]
 
 
 def price_ratios(path: Path) -> dict[str, FloatArray]:
@@ -122,23 +109,21 @@ def folds(
             tick_seconds=TICK_SECONDS,
         )
         part = market.select(left_out).window(split, market.ticks - split)
+        zones = "+".join(pool.zone for pool in part.pools)
         markets = []
-        for _ in range(draws):
+        for draw in range(draws):
             of_type = ratios[str(rng.choice(sorted(ratios)))]
             drawn = rng.choice(of_type, len(left_out), replace=False)
-            markets.append(
-                Market.build(
-                    part.pools,
-                    tick_seconds=TICK_SECONDS,
-                    start=part.start,
-                    spot_price=drawn[:, None] * ON_DEMAND_PRICE,
-                    spot_capacity=part.spot_capacity,
-                    on_demand_price=part.on_demand_price,
-                )
+            priced = Market.build(
+                part.pools,
+                tick_seconds=TICK_SECONDS,
+                start=part.start,
+                spot_price=drawn[:, None] * ON_DEMAND_PRICE,
+                spot_capacity=part.spot_capacity,
+                on_demand_price=part.on_demand_price,
             )
-        zones = "+".join(pool.zone for pool in part.pools)
-        names = tuple(f"{zones} prices {k}" for k in range(draws))
-        yield Fold(model, MarketStack.of(markets), names, part)
+            markets.append((f"{zones} prices {draw}", priced))
+        yield Fold(model, tuple(markets))
 
 
 def compare(
@@ -154,10 +139,17 @@ def compare(
     tables = []
     for deadline, overhead in SETTINGS:
         job = DeadlineJob(48 * 3600, deadline * 3600, overhead * 60)
+        stride = ticks_for(job.deadline_seconds, TICK_SECONDS) + 2  # side by side, as in the public protocol
         for fold in parts:
-            policies = [Shielded(SemiMarkovPlanner(fold.model)), *map(load_policy, baselines)]
-            table = replay(policies, fold.windows(job), job, observability=observability)
-            tables.append(table.assign(deadline_hours=deadline, overhead_minutes=overhead))
+            for name, market in fold.markets:
+                planner = SemiMarkovPlanner(fold.model, cache_bytes=CACHE_BYTES)
+                table = replay(
+                    [Shielded(planner), *map(load_policy, baselines)],
+                    Windows.all_pools(market, job, stride, name),
+                    job,
+                    observability=observability,
+                )
+                tables.append(table.assign(deadline_hours=deadline, overhead_minutes=overhead))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -33,9 +33,11 @@ HIGHEST_RATIO = 1.5
 PHASES = {2: (3, 3), 3: (2, 2), 4: (1, 2), 5: (1, 1)}
 """Phases without and with spot of each pool, by the number of pools: tables of 10 to 30 MB for three days."""
 UNSEEN_PHASES = (1, 1)
-"""The same for pools that are not all seen."""
-MOST_POOLS, MOST_UNSEEN = max(PHASES), 3
-"""Of more pools than this, each tick weighs the most promising ones and the one that is held."""
+"""The same where pools are not all seen."""
+MOST_POOLS, MOST_UNSEEN = 5, 3
+"""Of more pools than this, each tick weighs a few: the one that is held and the most promising others."""
+SHORTLIST = 4
+"""How many if all are seen, else `MOST_UNSEEN`; each with one phase without and one with spot."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Settings:
     tick_seconds: float
     overhead_seconds: float
     ratios: tuple[float, ...]
+    phases: int
     unseen: bool
 
 
@@ -59,7 +62,9 @@ class SeveralPools:
 
     model: SemiMarkovModel
     cache_bytes: int = CACHE_BYTES
-    _models: dict[tuple[float, int, bool], tuple[TickModel, Phases]] = field(default_factory=dict, repr=False)
+    _models: dict[tuple[float, tuple[int, int], bool], tuple[TickModel, Phases]] = field(
+        default_factory=dict, repr=False
+    )
 
     @cached_property
     def _cache(self) -> TableCache[Settings, SeveralTables]:
@@ -85,7 +90,7 @@ class SeveralPools:
 
     def update(self, observation: DeadlineObservation, memory: Memory) -> Memory:
         """The memory after one more look at the pools."""
-        model, _ = self.models(observation.tick_seconds, MOST_POOLS)
+        model, _ = self.models(observation.tick_seconds, UNSEEN_PHASES)
         belief = np.array(memory["belief"], np.float64)
         begun = np.array(memory["begun"], np.bool_)
         fold_pools(
@@ -118,15 +123,15 @@ class SeveralPools:
         belief = np.asarray(memory["belief"], np.float64)
         ratio = np.ascontiguousarray(observation.spot_price / observation.on_demand_price[:, None])
         unseen = isinstance(observation, PartialObservation) and observation.probes == 0
-        most = MOST_UNSEEN if unseen else MOST_POOLS
-        if observation.pools <= most:
-            return self._costs(observation, placement, belief, ratio, unseen)
-        _, phases = self.models(observation.tick_seconds, most, unseen)
+        if observation.pools <= (MOST_UNSEEN if unseen else MOST_POOLS):
+            return self._costs(observation, placement, belief, ratio, unseen, PHASES[observation.pools])
+        most = MOST_UNSEEN if unseen else SHORTLIST
+        _, phases = self.models(observation.tick_seconds, UNSEEN_PHASES, unseen)
         pool = np.empty((observation.jobs, most), np.int64)
         place = np.empty(observation.jobs, np.int64)
         _shortlist(placement, belief, ratio, phases.outlook, pool, place)
         rows = np.arange(observation.jobs)[:, None]
-        few = self._costs(observation, place, belief[rows, pool], ratio[rows, pool], unseen)
+        few = self._costs(observation, place, belief[rows, pool], ratio[rows, pool], unseen, UNSEEN_PHASES)
         costs = np.full((observation.jobs, observation.pools + 2), np.inf)
         costs[:, :FIRST_SPOT] = few[:, :FIRST_SPOT]
         costs[rows, pool + FIRST_SPOT] = few[:, FIRST_SPOT:]
@@ -139,8 +144,9 @@ class SeveralPools:
         belief: FloatArray,
         ratio: FloatArray,
         unseen: bool,
+        split: tuple[int, int],
     ) -> FloatArray:
-        model, phases = self.models(observation.tick_seconds, ratio.shape[1], unseen)
+        model, phases = self.models(observation.tick_seconds, UNSEEN_PHASES if unseen else split, unseen)
         rounded = np.minimum(np.maximum(np.rint(ratio / RATIO_STEP), 1.0) * RATIO_STEP, HIGHEST_RATIO)
         work_left = np.ascontiguousarray(observation.work_left, np.float64)
         time_left = np.ascontiguousarray(observation.time_left, np.float64)
@@ -148,7 +154,7 @@ class SeveralPools:
         for rows, key in _groups(observation.restart_overhead, rounded):
             overhead, ratios = key[0], key[1:]
             tables = self._tables(
-                Settings(observation.tick_seconds, overhead, ratios, unseen),
+                Settings(observation.tick_seconds, overhead, ratios, phases.size, unseen),
                 phases,
                 float(time_left[rows].max()),
                 float((time_left[rows] - work_left[rows]).max()),
@@ -179,12 +185,14 @@ class SeveralPools:
                 write_seen_costs(*jobs, *pool, *table, costs)
         return costs
 
-    def models(self, tick_seconds: float, pools: int, unseen: bool = False) -> tuple[TickModel, Phases]:
-        """The model in ticks of another length, and its phases for that many pools."""
-        key = (tick_seconds, pools, unseen)
+    def models(
+        self, tick_seconds: float, split: tuple[int, int], unseen: bool = False
+    ) -> tuple[TickModel, Phases]:
+        """The model in ticks of another length, and its phases without and with spot."""
+        key = (tick_seconds, split, unseen)
         if key not in self._models:
             model = TickModel.of(self.model, tick_seconds)
-            phases = Phases.of(model, tick_seconds, *(UNSEEN_PHASES if unseen else PHASES[pools]))
+            phases = Phases.of(model, tick_seconds, *split)
             self._models[key] = (model, steadier(phases) if unseen else phases)
         return self._models[key]
 
