@@ -118,7 +118,7 @@ def judge_service(
         other = _replayed(
             load_policy(baseline.name, "service"), windows, _service(settings, tick, settings.week_target)
         )
-        mixed = _at(frontier, float(other["availability"].mean()))
+        mixed = cost_at(frontier, float(other["availability"].mean()))
         saved = _column(other, "relative_cost") - mixed
         low, high = bootstrap.mean_interval(saved, settings.level)
         savings.append((float(saved.mean()), (low, high)))
@@ -173,7 +173,7 @@ def _replayed(policy: ServicePolicy, windows: Sequence[Windows], service: Servic
     return pd.concat([replay_service([policy], each, service) for each in windows], ignore_index=True)
 
 
-def _at(frontier: Sequence[pd.DataFrame], availability: float) -> FloatArray:
+def cost_at(frontier: Sequence[pd.DataFrame], availability: float) -> FloatArray:
     """(N,) relative cost of each window where the frontier has this mean availability.
 
     Below the frontier's lowest availability its cheapest point counts; above its highest all on-demand does,
