@@ -136,9 +136,11 @@ def read_csv(connection: duckdb.DuckDBPyConnection, one: Detected) -> TextFile:
             " rejects_table = 'csv_errors', rejects_scan = 'csv_scans')"
         ).fetchall()
     except duckdb.Error as error:
-        raise InputError(
-            f"{one.file.name}: {str(error).splitlines()[0]}; accepted: CSV as exported"
-        ) from error
+        said = str(error).splitlines()[0]
+        if "state machine" in said:
+            # What the engine says of it helps nobody.
+            said = "lines that end in LF beside others that end in CR LF, or broken quotes"
+        raise InputError(f"{one.file.name}: {said}; accepted: CSV as exported") from error
     rows = connection.execute(
         "SELECT line, trim(any_value(csv_line), chr(13) || chr(10)), any_value(error_type::VARCHAR)"
         " FROM csv_errors GROUP BY line ORDER BY line"

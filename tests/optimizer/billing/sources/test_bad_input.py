@@ -197,6 +197,12 @@ def test_text_that_is_not_utf_8_below_the_header_is_refused(cur_csv: CurCsv, tmp
     refused(tmp_path, quoted, r"quotes\.csv: line 2: unquoted value")
 
 
+def test_line_ends_of_two_kinds_are_refused_in_words(cur_csv: CurCsv, tmp_path: Path) -> None:
+    path = cur_csv({}, {})
+    path.write_bytes(path.read_bytes() + path.read_bytes().splitlines()[1] + b"\n")
+    refused(tmp_path, path, r"cur\.csv: lines that end in LF beside others that end in CR LF")
+
+
 def test_the_focus_view_has_the_57_columns_and_no_other(cur_csv: CurCsv, tmp_path: Path) -> None:
     ingest([str(cur_csv({}))], tmp_path / "l.duckdb")
     with Ledger.open(tmp_path / "l.duckdb") as ledger:
