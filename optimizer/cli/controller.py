@@ -40,6 +40,7 @@ def run(
     from optimizer.controller.config import Mode
     from optimizer.controller.daemon import Daemon, make_provider
     from optimizer.controller.journal import Journal
+    from optimizer.controller.lock import Lock
     from optimizer.controller.logs import JsonLog
     from optimizer.plan import read_plan
 
@@ -52,7 +53,7 @@ def run(
 
     chosen.refuse_expired(datetime.fromtimestamp(provider.clock.now(), UTC))
     log = JsonLog(sys.stderr, controller=settings.name, mode=mode or settings.mode)
-    with Journal(settings.state_dir / "journal.sqlite") as journal:
+    with Lock(settings.state_dir), Journal(settings.state_dir / "journal.sqlite") as journal:
         daemon = Daemon(chosen, settings, provider, journal, log, mode)  # type: ignore[arg-type]  # checked above
         if daemon.endpoint is not None:
             log("info", "endpoint", f"{daemon.endpoint.url} (token in {settings.state_dir / 'token'})")

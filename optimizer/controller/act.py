@@ -67,6 +67,7 @@ class Actor:
         *,
         groups: Groups | None = None,
         raised: Callable[[Move, float], None] | None = None,
+        before_planned_move: Callable[[str, Sequence[str]], None] | None = None,
     ) -> None:
         """Act through a cloud.
 
@@ -77,9 +78,11 @@ class Actor:
             tell: Takes events.
             groups: Auto Scaling groups, where the cloud has them.
             raised: Told before a group is raised above its demand.
+            before_planned_move: Given workload and instances of a job that are about to go because it moves.
         """
         self._capacity, self._journal, self._inventory, self._tell = capacity, journal, inventory, tell
         self._groups, self._raised = groups, raised
+        self._before_planned_move = before_planned_move
 
     def act(self, tick: int, now: float, mode: str, moves: Sequence[Move]) -> Outcome:
         """Carry out moves.
@@ -103,6 +106,8 @@ class Actor:
             for intent in last:
                 # what a service may give up is the business of the guard `keep-ready`
                 if complete or not move.gang:
+                    if move.gang and move.voluntary and move.launches and self._before_planned_move:
+                        self._before_planned_move(move.workload, [row.id for row in move.terminate])
                     due.append((intent, move.terminate))
                 else:
                     settled.append((intent.token, "dropped", "the replacement is not there"))

@@ -33,11 +33,13 @@ class LaunchSettings(_Settings):
         template: Launch template, name or id (`lt-...`).
         version: Its version.
         subnets: Subnet by zone; a zone without one gets the default subnet.
+        via: The call that launches; `fleet` is an EC2 Fleet of type instant.
     """
 
     template: str = Field(min_length=3, max_length=128)
     version: str = Field(default="$Default", min_length=1, max_length=20)
     subnets: dict[str, str] = Field(default_factory=dict)
+    via: Literal["run-instances", "fleet"] = "run-instances"
 
 
 class AwsSettings(_Settings):
@@ -168,6 +170,9 @@ class ControllerSettings(_Settings):
         freshness: What data is believed.
         policy_seconds: A policy that takes longer is replaced by the safe baseline.
         grace_seconds: A new instance that the cloud does not show yet is believed in for this long.
+        checkpoint_hook: Command that runs before a job is moved on purpose, its replacement being there; see
+            `optimizer/controller/hook.py`.
+        checkpoint_hook_seconds: It is ended after this long.
         canary: Canary mode.
         endpoint: Status and metrics.
         journal: The journal.
@@ -181,6 +186,8 @@ class ControllerSettings(_Settings):
     freshness: Freshness = Freshness()
     policy_seconds: float = Field(default=5.0, gt=0, le=600)
     grace_seconds: float = Field(default=120.0, ge=0, le=3600)
+    checkpoint_hook: tuple[str, ...] | None = None
+    checkpoint_hook_seconds: float = Field(default=60.0, gt=0, le=3600)
     canary: CanarySettings = CanarySettings()
     endpoint: EndpointSettings = EndpointSettings()
     journal: JournalSettings = JournalSettings()

@@ -25,6 +25,7 @@ from optimizer.controller.decide import (
 from optimizer.controller.fleets import make_fleets, present_rate
 from optimizer.controller.groups import GroupKeeper
 from optimizer.controller.guard import Situation, Trip, guard
+from optimizer.controller.hook import CheckpointHook
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.jobs import JobFleet
 from optimizer.controller.journal import InstanceRow, Journal, JournalFull
@@ -129,6 +130,11 @@ class Controller:
             self.tell,
             groups=self.provider.groups,
             raised=self._groups.raised,
+            before_planned_move=CheckpointHook(
+                settings.checkpoint_hook, settings.checkpoint_hook_seconds, self.tell
+            )
+            if settings.checkpoint_hook
+            else None,
         )
         self._wishes: dict[str, str] = {}
         self.canary = (

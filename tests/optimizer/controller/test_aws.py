@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from optimizer.fake_aws import FakeAws, Fault, Options
 from policies.registry import load_policy
 from simulator.deadline import DeadlineBatch, DeadlineJob, MarketStack
 from simulator.errors import InputError
-from tests.optimizer.controller.scene import Begin, job, market, on_fake, plan, service
+from tests.optimizer.controller.scene import TEMPLATE, Begin, job, market, on_fake, plan, service
 
 
 def flapping(seed: int, pools: int = 2, ticks: int = 110) -> Any:
@@ -233,3 +234,48 @@ def test_looks_between_ticks_leave_the_count_of_ticks_alone(begin: Begin) -> Non
         fake.advance(500)
         assert not run.controller.run_tick().between
         assert web.ticks[0] == 3
+
+
+def test_an_instant_fleet_launches_like_run_instances(begin: Begin) -> None:
+    of = market([[3, 3, 3, 3], [1, 1, 1, 1]])
+    the_plan = plan(of, service(of, cold_start_minutes=0.0, demand={"source": "fixed", "instances": 4}))
+    fleet_launch = {"default": {"template": TEMPLATE, "via": "fleet"}}
+    with FakeAws(of) as fake:
+        provider = on_fake(fake, the_plan, launch=fleet_launch)
+        run = begin(the_plan, fake, provider=provider)
+        run.controller.run_tick()
+        assert run.controller.services[0][0].granted[0].tolist() == [2, 1, 0]
+        assert len(fake.log.of("CreateFleet", acted=True)) == 2
+        gang = launch(the_plan, "g" * 32, count=4, at_least=4)
+        with pytest.raises(NoCapacity):
+            provider.capacity.launch(gang)
+        running = [one for one in provider.capacity.instances() if one.state in ("pending", "running")]
+        assert len(running) == 3, "no part of a gang stays behind"
+        fake.fault(Fault("lost_reply", action="CreateFleet", times=1))
+        with pytest.raises(Unavailable):
+            provider.capacity.launch(launch(the_plan, "h" * 32, spot=False))
+        again = provider.capacity.launch(launch(the_plan, "h" * 32, spot=False))
+        mine = [one.id for one in provider.capacity.instances() if one.token == "h" * 32]
+        assert mine == list(again.ids)
+
+
+@pytest.mark.parametrize(("script", "told"), [("exit 0", False), ("echo broken >&2; exit 3", True)])
+def test_a_job_may_save_its_work_before_a_planned_move(
+    begin: Begin, tmp_path: Path, script: str, told: bool
+) -> None:
+    of = market([[1] * 99])
+    the_plan = plan(of, job(of, policy="on-demand"))
+    command = f"echo $SPOTWISE_WORKLOAD $SPOTWISE_INSTANCES > {tmp_path}/saved; {script}"
+    with FakeAws(of) as fake:
+        hook = ("sh", "-c", command)
+        run = begin(the_plan, fake, provider=on_fake(fake, the_plan), checkpoint_hook=hook)
+        run.controller.run_tick()
+        (first,) = run.controller.inventory.live("job")
+        fleet, _ = run.controller.jobs[0]
+        run.controller.jobs[0] = (fleet, load_policy("spot-when-available").policy)
+        fake.advance(600)
+        run.controller.run_tick()
+        assert (tmp_path / "saved").read_text().split() == ["job", first.id]
+        (second,) = run.controller.inventory.live("job")
+        assert second.option == "spot"
+        assert ("checkpoint-hook" in run.kinds()) == told

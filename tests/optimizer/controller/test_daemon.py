@@ -119,7 +119,7 @@ def _fields(schema: dict[str, Any]) -> set[str]:
     names = set(schema["properties"])
     for part in schema["$defs"].values():
         names |= set(part["properties"])
-    return names - {"template", "version", "subnets"}
+    return names - {"template", "version", "subnets", "via"}
 
 
 @pytest.fixture
@@ -186,6 +186,8 @@ def test_a_running_daemon_obeys_commands(running: Path) -> None:
     assert ask("POST", "/explode", Authorization=f"Bearer {token}")[0] == 404
     assert not json.loads(ask("GET", "/status")[1])["paused"]
 
+    second = invoke(running, "run", "--plan", str(running / "plan.yaml"))
+    assert "another controller runs with this state_dir" in str(second.exception)
     assert invoke(running, "pause").exit_code == 0
     assert json.loads(invoke(running, "status", "--json").stdout)["paused"]
     assert invoke(running, "resume").exit_code == 0

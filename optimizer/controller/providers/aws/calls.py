@@ -32,7 +32,6 @@ WITHOUT_CAPACITY = frozenset(
         "InsufficientCapacity",
         "SpotMaxPriceTooLow",
         "UnfulfillableCapacity",
-        "Unsupported",
     }
 )
 FIRST_PAUSE_SECONDS = 0.5

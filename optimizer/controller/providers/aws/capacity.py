@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from optimizer.controller.config import AwsSettings, LaunchSettings
-from optimizer.controller.providers.aws.calls import Caller
+from optimizer.controller.providers.aws.calls import WITHOUT_CAPACITY, Caller
 from optimizer.controller.providers.aws.clients import Clients
 from optimizer.controller.providers.protocol import Instance, Launch, LaunchResult, NoCapacity, Refused
 from optimizer.plan import PlanPool
@@ -82,27 +82,35 @@ class Ec2Capacity:
         }
 
     def launch(self, request: Launch) -> LaunchResult:
-        """Run instances from the launch template."""
+        """Launch from the launch template, with RunInstances or an instant fleet."""
         pool, launch = request.pool, self._template(request.workload)
-        client = self._clients("ec2", pool.region)
-        key = "LaunchTemplateId" if launch.template.startswith("lt-") else "LaunchTemplateName"
+        try:
+            if launch.via == "fleet":
+                ids = self._create_fleet(request, launch)
+            else:
+                ids = self._run_instances(request, launch)
+        except NoCapacity:
+            if request.option == "spot":
+                self._remember_shut(pool.name)
+            raise
+        self._region_of.update(dict.fromkeys(ids, pool.region))
+        if len(ids) < request.count:
+            if request.option == "spot":
+                self._remember_shut(pool.name)
+            return LaunchResult(ids, "capacity")
+        self._shut.pop(pool.name, None)
+        return LaunchResult(ids)
+
+    def _run_instances(self, request: Launch, launch: LaunchSettings) -> tuple[str, ...]:
+        pool = request.pool
         parameters: dict[str, Any] = {
-            "LaunchTemplate": {key: launch.template, "Version": launch.version},
+            "LaunchTemplate": _template_of(launch),
             "InstanceType": pool.instance_type,
             "MinCount": request.at_least,
             "MaxCount": request.count,
             "ClientToken": request.token,
             "Placement": {"AvailabilityZone": pool.zone},
-            "TagSpecifications": [
-                {
-                    "ResourceType": "instance",
-                    "Tags": [
-                        {"Key": TAG, "Value": self._name},
-                        {"Key": WORKLOAD_TAG, "Value": request.workload},
-                        {"Key": TOKEN_TAG, "Value": request.token},
-                    ],
-                }
-            ],
+            "TagSpecifications": self._tags(request),
         }
         if pool.zone in launch.subnets:
             parameters["SubnetId"] = launch.subnets[pool.zone]
@@ -114,20 +122,48 @@ class Ec2Capacity:
                     "InstanceInterruptionBehavior": "terminate",
                 },
             }
-        try:
-            reply = self._call(client.run_instances, **parameters)
-        except NoCapacity:
-            if request.option == "spot":
-                self._remember_shut(pool.name)
-            raise
-        ids = tuple(one["InstanceId"] for one in reply["Instances"])
-        self._region_of.update(dict.fromkeys(ids, pool.region))
-        if len(ids) < request.count:
-            if request.option == "spot":
-                self._remember_shut(pool.name)
-            return LaunchResult(ids, "capacity")
-        self._shut.pop(pool.name, None)
-        return LaunchResult(ids)
+        reply = self._call(self._clients("ec2", pool.region).run_instances, **parameters)
+        return tuple(one["InstanceId"] for one in reply["Instances"])
+
+    def _create_fleet(self, request: Launch, launch: LaunchSettings) -> tuple[str, ...]:
+        """An instant fleet of one pool; what it could not launch is told in the reply."""
+        pool = request.pool
+        place: dict[str, Any] = {"InstanceType": pool.instance_type}
+        if pool.zone in launch.subnets:
+            place["SubnetId"] = launch.subnets[pool.zone]
+        else:
+            place["AvailabilityZone"] = pool.zone
+        reply = self._call(
+            self._clients("ec2", pool.region).create_fleet,
+            Type="instant",
+            ClientToken=request.token,
+            LaunchTemplateConfigs=[
+                {"LaunchTemplateSpecification": _template_of(launch), "Overrides": [place]}
+            ],
+            TargetCapacitySpecification={
+                "TotalTargetCapacity": request.count,
+                "DefaultTargetCapacityType": request.option,
+            },
+            TagSpecifications=self._tags(request),
+        )
+        ids = tuple(one for group in reply.get("Instances", []) for one in group["InstanceIds"])
+        if len(ids) < request.at_least:
+            codes = sorted({str(error.get("ErrorCode")) for error in reply.get("Errors", [])})
+            if ids:
+                self._terminate(pool.region, list(ids))
+            if codes and not WITHOUT_CAPACITY.intersection(codes):
+                raise Refused(f"{pool.name}: {', '.join(codes)}")
+            raise NoCapacity(f"{pool.name}: {', '.join(codes) or 'fewer than asked'}")
+        return ids
+
+    def _tags(self, request: Launch) -> list[dict[str, Any]]:
+        tags = {TAG: self._name, WORKLOAD_TAG: request.workload, TOKEN_TAG: request.token}
+        return [
+            {
+                "ResourceType": "instance",
+                "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+            }
+        ]
 
     def terminate(self, ids: Sequence[str]) -> None:
         """Terminate in each region; ids that are gone are left out."""
@@ -163,6 +199,12 @@ class Ec2Capacity:
         _, last = self._shut.get(pool, (0.0, 0.0))
         memory = min(max(2.0 * last, self._settings.capacity_memory_seconds), LONGEST_MEMORY_SECONDS)
         self._shut[pool] = (now + memory, memory)
+
+
+def _template_of(launch: LaunchSettings) -> dict[str, str]:
+    """How the calls name a launch template."""
+    key = "LaunchTemplateId" if launch.template.startswith("lt-") else "LaunchTemplateName"
+    return {key: launch.template, "Version": launch.version}
 
 
 def instance_of(one: Mapping[str, Any]) -> Instance:
