@@ -1,6 +1,4 @@
-"""The tables of `docs/services.md`: `python -m training.service.figures MARKET...` prints them as
-Markdown.
-"""
+"""The tables of `docs/services.md`, as Markdown: `python -m training.service.figures MARKET...`."""
 
 from __future__ import annotations
 
