@@ -1,0 +1,234 @@
+"""Which pools of which markets speak for a workload, and why the others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.errors import InputError
+from simulator.market import Market, Pool
+from simulator.market.assumed import assumed_capacity
+from simulator.market.market import UNLIMITED_CAPACITY
+from simulator.market.readers.advisor import InterruptionBands, hazard_per_tick
+from simulator.market.readers.zones import sold_as
+
+if TYPE_CHECKING:
+    from optimizer.billing.workloads import Workload, WorkloadFile
+
+PROVIDERS = {"amazon web services": "aws", "google cloud": "gcp", "google": "gcp", "microsoft": "azure"}
+SYNTHETIC = "synthetic"
+PRICE_TOLERANCE = 0.02
+"""Difference of the on-demand prices of ledger and market from which on it is told."""
+
+
+@dataclass(frozen=True, eq=False)
+class NamedMarket:
+    """A market and the file it came from."""
+
+    file: str
+    market: Market
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """What the markets have for one workload.
+
+    Attributes:
+        markets: Markets of the same pools and tick, cut to the pools that matched; empty if none did.
+        pools: Those pools.
+        matched: In words.
+        not_matched: In words.
+        assumed: Why availability is assumed, if it is.
+        missing: Which data would be needed, if it does not do.
+    """
+
+    markets: tuple[NamedMarket, ...]
+    pools: tuple[Pool, ...]
+    matched: tuple[str, ...]
+    not_matched: tuple[str, ...]
+    assumed: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """How availability is made up for pools of which only prices are known.
+
+    Attributes:
+        bands: Advisor bands; None if there are none.
+        outage_hours: Mean outage.
+        seed: Of the draw.
+    """
+
+    bands: InterruptionBands | None
+    outage_hours: float
+    seed: int
+
+
+def match(
+    workload: Workload, found: WorkloadFile, markets: Sequence[NamedMarket], assumptions: Assumptions
+) -> Match:
+    """Find the pools of a workload.
+
+    Pools match by provider, region and instance type (as traces name it or as it is sold); every zone of the
+    region is taken. Of markets that differ in pools or tick the best group is used: recorded before assumed
+    availability, then more pools, then more hours.
+    """
+    kept: list[tuple[NamedMarket, tuple[str, ...]]] = []
+    told: list[str] = []
+    missing: list[str] = []
+    for named in markets:
+        rows = [row for row, pool in enumerate(named.market.pools) if _fits(pool, workload)]
+        if not rows:
+            told.append(f"{named.file}: no pool of {_wanted(workload)}; {_offers(named.market)}")
+            continue
+        cut, assumed, lacking = _with_availability(named.market.select(rows), assumptions)
+        if lacking:
+            told.append(
+                f"{named.file}: only prices are known of {_listed([p.name for p in lacking])}, not when spot "
+                "was to be had"
+            )
+            missing.append(
+                f"an availability trace of {_wanted(workload)}, or --advisor FILE with an interruption band"
+            )
+        if cut is not None:
+            kept.append((NamedMarket(named.file, cut), assumed))
+    if not kept:
+        if not missing:
+            missing.append(
+                f"a market with {_wanted(workload)}: spotwise market fetch --region {workload.region} "
+                f"--instance-type {workload.instance_type}, and an availability trace or --advisor FILE"
+            )
+        return Match((), (), (), tuple(told), (), tuple(dict.fromkeys(missing)))
+    chosen, others = _best_group(kept)
+    for named in others:
+        told.append(f"{named.file}: other pools or another tick than {chosen[0][0].file}; not mixed in")
+    pools = chosen[0][0].market.pools
+    reasons = tuple(dict.fromkeys(reason for _, why in chosen for reason in why))
+    words = [f"{len(pools)} pools by region and instance type: {_listed([pool.name for pool in pools])}"]
+    for named, _ in chosen:
+        words.append(_in_time(named, found))
+        told += _prices(named, workload)
+    return Match(tuple(n for n, _ in chosen), pools, tuple(words), tuple(told), reasons, ())
+
+
+def _fits(pool: Pool, workload: Workload) -> bool:
+    provider = workload.provider.lower()
+    return (
+        pool.provider in (PROVIDERS.get(provider, provider), SYNTHETIC)
+        and pool.region == workload.region
+        and workload.instance_type in (pool.instance_type, sold_as(replace(pool, provider="aws")))
+    )
+
+
+def _with_availability(
+    market: Market, assumptions: Assumptions
+) -> tuple[Market | None, tuple[str, ...], list[Pool]]:
+    """The market of pools whose availability is known or assumed, why so, and the pools left out."""
+    capacity = np.array(market.spot_capacity)
+    assumed: list[str] = []
+    priced = [row for row in range(len(market.pools)) if (capacity[row] >= UNLIMITED_CAPACITY).all()]
+    lacking: list[Pool] = []
+    if assumptions.bands is not None:
+        rows, hazards = [], []
+        for row in priced:
+            band = assumptions.bands.band(market.pools[row])
+            if band is None:
+                lacking.append(market.pools[row])
+            else:
+                rows.append(row)
+                hazards.append(hazard_per_tick(band, market.tick_seconds))
+        outage = assumptions.outage_hours * 3600.0 / market.tick_seconds
+        if rows and outage < 1:
+            raise InputError(
+                f"--outage-hours {assumptions.outage_hours:g} at a tick of {market.tick_seconds} s; "
+                "accepted: one tick or longer"
+            )
+        if rows:
+            capacity[rows] = assumed_capacity(
+                hazards, market.ticks, outage_ticks=outage, seed=assumptions.seed
+            )
+            assumed.append(
+                f"interruptions of {_listed([market.pools[row].name for row in rows])} are made up from "
+                f"advisor bands, outages of {assumptions.outage_hours:g} h on average"
+            )
+    else:
+        lacking = [market.pools[row] for row in priced]
+    if "ASSUMED" in market.source:
+        assumed.append(f"the market's source says: {market.source}")
+    if any(pool.provider == SYNTHETIC for pool in market.pools) or "SYNTHETIC" in market.source:
+        assumed.append("the market is synthetic: it shows how the report works, not what your pools will do")
+    keep = [row for row, pool in enumerate(market.pools) if pool not in lacking]
+    if not keep:
+        return None, (), lacking
+    made = Market(
+        market.pools,
+        market.tick_seconds,
+        market.start,
+        market.spot_price,
+        capacity,
+        market.on_demand_price,
+        market.source,
+    )
+    return made.select(keep), tuple(assumed), lacking
+
+
+def _best_group(
+    kept: list[tuple[NamedMarket, tuple[str, ...]]],
+) -> tuple[list[tuple[NamedMarket, tuple[str, ...]]], list[NamedMarket]]:
+    groups: dict[tuple[object, ...], list[tuple[NamedMarket, tuple[str, ...]]]] = {}
+    for named, assumed in kept:
+        key = (named.market.tick_seconds, named.market.pools, bool(assumed))
+        groups.setdefault(key, []).append((named, assumed))
+    ranked = sorted(
+        groups.values(),
+        key=lambda group: (
+            bool(group[0][1]),
+            -len(group[0][0].market.pools),
+            -sum(named.market.ticks * named.market.tick_seconds for named, _ in group),
+        ),
+    )
+    return ranked[0], [named for group in ranked[1:] for named, _ in group]
+
+
+def _in_time(named: NamedMarket, found: WorkloadFile) -> str:
+    begin = found.span.start
+    end = begin + timedelta(hours=found.span.hours)
+    market = named.market
+    text = f"{named.file}: {market.start:%Y-%m-%d} to {market.end:%Y-%m-%d}"
+    shared = (min(end, market.end) - max(begin, market.start)).total_seconds() / 3600.0
+    if shared <= 0:
+        return (
+            f"{text}, no hour in common with the ledger ({begin:%Y-%m-%d} to {end:%Y-%m-%d}): its windows "
+            "stand for what such a market does, not for what happened then"
+        )
+    return f"{text}, {shared:.0f} of the ledger's {found.span.hours} hours in common"
+
+
+def _prices(named: NamedMarket, workload: Workload) -> list[str]:
+    if workload.on_demand_price is None:
+        return []
+    theirs = float(named.market.on_demand_price.min(axis=0).mean())
+    if abs(theirs / workload.on_demand_price - 1.0) <= PRICE_TOLERANCE:
+        return []
+    return [
+        f"{named.file}: on-demand at {theirs:.4f} USD/h, the ledger's list price is "
+        f"{workload.on_demand_price:.4f}; the replays take on-demand from the ledger and spot from the market"
+    ]
+
+
+def _wanted(workload: Workload) -> str:
+    return f"{workload.provider} {workload.instance_type} in {workload.region}"
+
+
+def _offers(market: Market) -> str:
+    places = sorted({f"{pool.instance_type} in {pool.region}" for pool in market.pools})
+    return f"it has {_listed(places)}"
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

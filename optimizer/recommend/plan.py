@@ -1,0 +1,180 @@
+"""From a report to the plan file that the controller takes."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from optimizer.plan import (
+    Caps,
+    DeadlineWorkload,
+    Expected,
+    Name,
+    Plan,
+    PlanPool,
+    PolicyReference,
+    SeriesDemand,
+    ServiceWorkload,
+    file_sha256,
+)
+from optimizer.recommend.result import HOURS_PER_MONTH, WorkloadReport, known
+from optimizer.recommend.run import Found
+from optimizer.recommend.scenarios import Judged
+from optimizer.recommend.windows import WEEK
+from policies.registry import CHAMPIONS
+from simulator.errors import InputError
+
+DAYS = 7
+"""A plan may be used this long: its demand is last week's."""
+HEADROOM = 1.25
+"""Caps are this much above what the plan itself asks for."""
+SPARES = 2
+"""Instances beyond the demand that the caps leave room for."""
+FASTEST_TICK, SLOWEST_TICK = 30, 3600
+
+
+def make_plan(found: Found, now: datetime) -> tuple[Plan | None, tuple[str, ...]]:
+    """The plan of all workloads that the report wants moved.
+
+    Returns:
+        The plan, None if nothing is to be moved, and why workloads that are to be moved are not in it.
+    """
+    created = now.astimezone(UTC).replace(microsecond=0)
+    workloads: list[ServiceWorkload | DeadlineWorkload] = []
+    left: list[str] = []
+    usd, instances, ticks = 0.0, 0, []
+    for one, report in zip(found.judged, found.report.workloads, strict=True):
+        if report.decision.action != "move":
+            continue
+        try:
+            made = _workload(one, report, found, created)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            left.append(f"{report.name}: not in the plan ({where}: {first['msg']})")
+            continue
+        workloads.append(made)
+        most = _peak(made)
+        instances += most
+        usd += most * max(pool.on_demand_price for pool in made.pools)
+        ticks.append(known(report.market, "the market").tick_seconds)
+    if not workloads:
+        return None, tuple(left)
+    plan = Plan.seal(
+        created=created,
+        expires=created + timedelta(days=DAYS),
+        tick_seconds=min(max(min(ticks), FASTEST_TICK), SLOWEST_TICK),
+        inputs=found.report.inputs,
+        policies=tuple(
+            PolicyReference(name=name, kind=kind, bundle_sha256=bundle_sha256(name))
+            for kind, name in sorted({(_kind(one), one.policy) for one in workloads})
+        ),
+        caps=Caps(
+            usd_per_hour=round(usd * HEADROOM, 4),
+            launches_per_tick=math.ceil(instances * HEADROOM),
+            terminations_per_tick=math.ceil(instances * HEADROOM),
+        ),
+        workloads=tuple(workloads),
+    )
+    return plan, tuple(left)
+
+
+def bundle_sha256(name: str) -> str | None:
+    """Hash of the bundle that a policy name or path means; None for policies that are code."""
+    for path in (Path(name), CHAMPIONS / f"{name}.policy"):
+        if path.is_file():
+            return file_sha256(path)
+    return None
+
+
+def _kind(one: ServiceWorkload | DeadlineWorkload) -> Any:
+    return one.kind
+
+
+def _peak(one: ServiceWorkload | DeadlineWorkload) -> int:
+    if isinstance(one, DeadlineWorkload):
+        return one.nodes
+    return max(one.demand.instances, default=0) + SPARES if isinstance(one.demand, SeriesDemand) else 0
+
+
+def _workload(
+    one: Judged, report: WorkloadReport, found: Found, created: datetime
+) -> ServiceWorkload | DeadlineWorkload:
+    subject, decision = one.subject, report.decision
+    workload = subject.workload
+    rate, policy = known(subject.billed.on_demand_rate, "the rate"), known(decision.policy, "the policy")
+    TypeAdapter(Name).validate_python(workload.name)
+    scenario = one.scenarios[decision.role]
+    used = {hours.pool for hours in scenario.hours if hours.option == "spot"}
+    shared: dict[str, Any] = {
+        "name": workload.name,
+        "pools": tuple(
+            PlanPool(
+                provider=pool.provider,
+                region=pool.region,
+                zone=pool.zone,
+                instance_type=pool.instance_type,
+                on_demand_price=rate,
+            )
+            for pool in subject.match.pools
+            if pool.name in used
+        ),
+        "policy": policy,
+        "expected": Expected(
+            hours=HOURS_PER_MONTH,
+            cost_usd=max(scenario.monthly_usd, 0.0),
+            on_demand_usd=max(one.scenarios["on-demand"].monthly_usd, 0.0),
+            present_usd=max(subject.billed.monthly, 0.0),
+            saving_interval_usd=scenario.saving_interval_usd,
+        ),
+        "reasons": tuple(text[:2000] for text in (*decision.reasons, *decision.assumptions))[:50],
+    }
+    if workload.job is not None and workload.kind == "deadline-job":
+        begins = _next_run(one, found, created)
+        return DeadlineWorkload(
+            kind="deadline",
+            begins=begins,
+            deadline=begins + timedelta(hours=workload.job.deadline_hours),
+            work_hours=workload.job.work_hours,
+            restart_overhead_minutes=workload.job.restart_overhead_minutes,
+            checkpoint_interval_minutes=workload.job.checkpoint_interval_minutes,
+            nodes=workload.job.nodes,
+            **shared,
+        )
+    if workload.service is None:
+        raise InputError(f"workload {workload.name}: kind {workload.kind} without its terms")
+    start = created.replace(minute=0, second=0)
+    committed = np.floor(workload.placed[~workload.missing, 2].min() + 1e-9)
+    return ServiceWorkload(
+        kind="service",
+        demand=SeriesDemand(
+            source="series", start=start, step_seconds=3600, instances=_forecast(one, found, start)
+        ),
+        availability_target=workload.service.availability_target,
+        cold_start_minutes=workload.service.cold_start_minutes,
+        committed=max(int(committed), 0),
+        **shared,
+    )
+
+
+def _forecast(one: Judged, found: Found, start: datetime) -> tuple[int, ...]:
+    """Instances per hour while the plan holds: those of the same hour of the last week on record."""
+    demand = one.subject.workload.demand_per_tick(3600)
+    period = WEEK if len(demand) >= WEEK else 24 if len(demand) >= 24 else 1
+    first = len(demand) - period
+    last = demand[first:]
+    phase = int((start - found.file.span.start).total_seconds() // 3600) - first
+    return tuple(int(last[(phase + hour) % len(last)]) for hour in range(DAYS * 24 + 1))
+
+
+def _next_run(one: Judged, found: Found, created: datetime) -> datetime:
+    """When the job's usual hour of the day comes next."""
+    busy = np.flatnonzero(one.subject.workload.demand > 0)
+    hour = (int(busy[0]) + found.file.span.start.hour) % 24 if busy.size else 0
+    begins = created.replace(hour=hour, minute=0, second=0)
+    return begins if begins > created else begins + timedelta(days=1)

@@ -1,0 +1,131 @@
+"""Windows: which stretches of which market a workload's demand is replayed over, and intervals from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from scipy import stats
+
+from optimizer.recommend.match import NamedMarket
+from optimizer.recommend.result import LEVEL
+from simulator.deadline.observation import FloatArray, IntArray
+
+FEWEST_INDEPENDENT = 4
+"""With fewer windows side by side nothing can be said about how costs vary."""
+USUAL_INDEPENDENT = 8
+"""The default window is so short that this many fit side by side, but not shorter than a day."""
+WEEK = 168
+
+
+@dataclass(frozen=True, eq=False)
+class WindowPlan:
+    """The windows of one group of markets.
+
+    Attributes:
+        market: (N,) index into the group.
+        start: (N,) first tick.
+        hours: Length of each.
+        independent: How many fit side by side.
+    """
+
+    market: IntArray
+    start: IntArray
+    hours: int
+    independent: int
+
+
+def choose_length(markets: Sequence[NamedMarket], span_hours: int, least_hours: int = 24) -> int:
+    """Default length of a window in hours: whole days, at most the span of the demand."""
+    hours = sum(m.market.ticks * m.market.tick_seconds for m in markets) // 3600
+    days = max(hours // USUAL_INDEPENDENT // 24, 1) * 24
+    return int(max(min(days, span_hours), least_hours))
+
+
+def plan_windows(markets: Sequence[NamedMarket], hours: int, count: int, seed: int) -> WindowPlan | None:
+    """Spread up to `count` windows evenly over the markets, each begin jittered within its share.
+
+    Windows begin on the hour of the market. Longer markets get more of them.
+
+    Args:
+        markets: One group, all of one tick.
+        hours: Length of a window.
+        count: Number of windows; fewer if there are not as many different begins.
+        seed: Of the jitter.
+
+    Returns:
+        The windows; None if fewer than `FEWEST_INDEPENDENT` fit side by side.
+    """
+    tick = markets[0].market.tick_seconds
+    length = math.ceil(hours * 3600 / tick)
+    step = max(3600 // tick, 1)
+    independent = sum(m.market.ticks // length for m in markets)
+    if independent < FEWEST_INDEPENDENT:
+        return None
+    begins = [
+        (place, start)
+        for place, m in enumerate(markets)
+        for start in range(0, m.market.ticks - length + 1, step)
+    ]
+    n = min(count, len(begins))
+    rng = np.random.default_rng(seed)
+    edges = np.linspace(0, len(begins), n + 1)
+    low, high = np.ceil(edges[:-1]).astype(int), np.maximum(np.ceil(edges[1:]).astype(int), 1)
+    picked = low + np.floor(rng.random(n) * np.maximum(high - low, 1)).astype(int)
+    chosen = [begins[k] for k in np.minimum(picked, len(begins) - 1)]
+    return WindowPlan(
+        np.array([m for m, _ in chosen], np.int64),
+        np.array([s for _, s in chosen], np.int64),
+        hours,
+        independent,
+    )
+
+
+def demand_offsets(
+    plan: WindowPlan, markets: Sequence[NamedMarket], begin: datetime, span_hours: int
+) -> IntArray:
+    """(N,) hour of the demand at which each window begins.
+
+    The hour of the week is that of the market, where the demand is a week or longer; else the hour of the
+    day. Windows take the weeks of the demand in turn; one that reaches its end goes on from its begin.
+    """
+    period = WEEK if span_hours >= WEEK else 24 if span_hours >= 24 else 1
+    offsets = np.zeros(len(plan.start), np.int64)
+    for k, (place, start) in enumerate(zip(plan.market, plan.start, strict=True)):
+        market = markets[place].market
+        seconds = (market.start - begin).total_seconds() + start * market.tick_seconds
+        phase = int(seconds // 3600) % period
+        turns = (span_hours - phase - 1) // period + 1 if phase < span_hours else 1
+        offsets[k] = phase + period * (k % turns)
+    return offsets % span_hours
+
+
+def interval(
+    values: FloatArray, independent: int, *, horizon: float = 1.0, level: float = LEVEL
+) -> tuple[float, float]:
+    """The interval in which the mean of the next `horizon` windows lies with probability `level`.
+
+    Mean ± t · s · √(1/n + 1/h), the prediction interval of a normal sample, with n and the degrees of freedom
+    from the windows that do not overlap. Overlapping windows only make the estimate of s steadier.
+
+    Args:
+        values: (N,) one per window.
+        independent: n, 2 or more.
+        horizon: h, windows in the time that is predicted, 1 or more.
+        level: Probability.
+    """
+    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    n = max(min(independent, len(values)), 2)
+    factor = float(stats.t.ppf(0.5 + level / 2, n - 1)) * math.sqrt(1 / n + 1 / max(horizon, 1.0))
+    middle = float(values.mean())
+    return middle - factor * spread, middle + factor * spread
+
+
+def lower_bound_of_mean(values: FloatArray, independent: int, level: float = 0.95) -> float:
+    """One-sided bound from below of the mean of windows."""
+    n = max(min(independent, len(values)), 2)
+    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return float(values.mean() - stats.t.ppf(level, n - 1) * spread / math.sqrt(n))

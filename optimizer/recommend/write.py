@@ -1,0 +1,72 @@
+"""Writes the four files of a report, each whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from optimizer.plan import write_plan
+from optimizer.recommend.markdown import render_markdown
+from optimizer.recommend.page import render_page
+from optimizer.recommend.plan import make_plan
+from optimizer.recommend.run import Found
+from simulator.errors import InputError
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where a report lies.
+
+    Attributes:
+        report: The page.
+        markdown: The same in short.
+        recommendation: All figures.
+        plan: The plan; None if nothing is to be moved.
+        notes: Why a workload is not in the plan.
+    """
+
+    report: Path
+    markdown: Path
+    recommendation: Path
+    plan: Path | None
+    notes: tuple[str, ...]
+
+
+def write_report(found: Found, folder: Path, now: datetime) -> Written:
+    """Write report.html, report.md, recommendation.json and, if something is to be moved, plan.yaml.
+
+    A plan of an earlier report in the folder is removed when this one moves nothing: it would be wrong.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    plan, notes = make_plan(found, now)
+    page, short, figures = (folder / name for name in ("report.html", "report.md", "recommendation.json"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(page, render_page(found))
+        _write(short, render_markdown(found.report))
+        _write(figures, found.report.to_json())
+        target = folder / "plan.yaml"
+        if plan is None:
+            target.unlink(missing_ok=True)
+            return Written(page, short, figures, None, notes)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
+    write_plan(plan, target)
+    return Written(page, short, figures, target, notes)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
