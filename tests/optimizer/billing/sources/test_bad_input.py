@@ -198,7 +198,7 @@ def test_text_that_is_not_utf_8_below_the_header_is_refused(cur_csv: CurCsv, tmp
 
 
 def test_line_ends_of_two_kinds_are_refused_in_words(cur_csv: CurCsv, tmp_path: Path) -> None:
-    path = cur_csv({}, {})
+    path = cur_csv({"resource_tags": "none"}, {})
     path.write_bytes(path.read_bytes() + path.read_bytes().splitlines()[1] + b"\n")
     refused(tmp_path, path, r"cur\.csv: lines that end in LF beside others that end in CR LF")
 
