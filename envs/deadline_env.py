@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from envs.actions import whole_numbers
 from envs.jobs import DRAWS, Episodes, JobDistribution, JobRange, JobSampler
 from envs.randomness import streams, uniforms
 from envs.reward import CostReward, Reward
@@ -18,7 +19,7 @@ from envs.series import EpisodeMarkets
 from policies.features import RICH, FeatureSet
 from simulator.deadline import DeadlineBatch, DeadlineJob
 from simulator.errors import InputError
-from simulator.market import Market, sample_market
+from simulator.market import Market, sample_market, ticks_for
 
 Float32Array = NDArray[np.float32]
 Source = Market | EpisodeMarkets | str | Path
@@ -132,6 +133,7 @@ ln1(slack / (d + g)) / 2 |
             self._stream = streams(seed, 1)
             self._episode[:] = 0
         drawn = self._draw(dict(options or {}))
+        job = (options or {}).get("job")
         self._episode += 1
         self.batch.assign(
             np.arange(1),
@@ -143,6 +145,9 @@ ln1(slack / (d + g)) / 2 |
             checkpoint_interval=drawn.checkpoint_interval,
             nodes=drawn.nodes,
             spot_scale=drawn.spot_scale,
+            committed=job.committed if job else 0,
+            due=job.due_or_deadline_seconds if job else None,
+            lateness_price=job.lateness_usd_per_hour if job else 0.0,
         )
         self.reward.begin(self.batch, np.arange(1))
         self._memory = self.features.reset(1, self.markets.stack.pools)
@@ -152,12 +157,12 @@ ln1(slack / (d + g)) / 2 |
         """Run one tick.
 
         Raises:
-            InputError: The action is not one of the P + 2.
+            InputError: The action is not one of the P + 2, or not one whole number.
             gymnasium.error.ResetNeeded: The episode is over.
         """
         if self.batch.done[0]:
             raise gym.error.ResetNeeded("the episode is over; call reset()")
-        cost = self.batch.step(np.array([action], np.int64))
+        cost = self.batch.step(whole_numbers(action, 1))
         reward = float(self.reward.score(self.batch, cost)[0])
         return self._look(), reward, bool(self.batch.done[0]), False, self._info()
 
@@ -174,6 +179,8 @@ ln1(slack / (d + g)) / 2 |
             sampler = JobDistribution([JobRange.of(job)])
             sampler.check(self.markets)
         drawn = sampler.draw(uniforms(self._stream, self._episode, DRAWS), self.markets)
+        if job is not None:
+            self._take(job, drawn)
         for name, column in (("market", drawn.market), ("start", drawn.start)):
             if name in options:
                 column[:] = options.pop(name)
@@ -182,6 +189,15 @@ ln1(slack / (d + g)) / 2 |
         if not 0 <= drawn.market[0] < len(self.markets.names):
             raise InputError(f"market {drawn.market[0]}; accepted: 0 to {len(self.markets.names) - 1}")
         return drawn
+
+    def _take(self, job: DeadlineJob, drawn: Episodes) -> None:
+        """Put a job as it was given in place of the drawn one, whose times are whole seconds."""
+        drawn.work[:] = job.work_seconds
+        drawn.deadline[:] = job.deadline_seconds
+        drawn.restart_overhead[:] = job.restart_overhead_seconds
+        drawn.checkpoint_interval[:] = job.checkpoint_interval_seconds
+        needed = ticks_for(job.deadline_seconds, self.markets.stack.tick_seconds)
+        np.minimum(drawn.start, self.markets.stack.ticks[drawn.market] - needed, out=drawn.start)
 
     def _look(self) -> Float32Array:
         look, self._memory = self.features.look(self.batch.observe(), self._memory)

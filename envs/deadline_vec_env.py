@@ -12,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from envs.actions import whole_numbers
 from envs.jobs import DRAWS, JobDistribution, JobSampler
 from envs.randomness import streams, uniforms
 from envs.reward import CostReward, Reward
@@ -110,8 +111,12 @@ class DeadlineVecEnv(VecEnv):
         return self._look(self._rows, fold=True)
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Note the (N,) actions of the next `step_wait`."""
-        self._actions = np.ascontiguousarray(actions, np.int64).reshape(self.num_envs)
+        """Note the (N,) actions of the next `step_wait`.
+
+        Raises:
+            InputError: They are not N whole numbers.
+        """
+        self._actions = whole_numbers(actions, self.num_envs)
 
     def step_wait(self) -> tuple[Float32Array, Float32Array, BoolArray, list[dict[str, Any]]]:
         """Run one tick.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ from training.held_out import HeldOut, Score, split
 from training.tracking import NoTracker, Tracker, TrackingError, flat, git_revision
 
 CHECKPOINT = "checkpoint.safetensors"
+Made = TypeVar("Made")
 
 
 @runtime_checkable
@@ -78,12 +79,36 @@ class Data:
         Raises:
             InputError: A job that is evaluated does not fit the markets.
         """
-        if self.evaluation is None:
-            training, evaluation = split(self.markets, settings.holdout_share)
-        else:
-            training, evaluation = list(self.markets), list(self.evaluation)
         jobs = [job.job() for job in settings.jobs]
-        return training, HeldOut(evaluation, jobs, settings.stride_hours)
+
+        def held_out(markets: Sequence[Market]) -> HeldOut:
+            if self.evaluation is None:
+                markets = split(markets, settings.holdout_share)[1]
+            return HeldOut(markets, jobs, settings.stride_hours)
+
+        windows = self.blaming(held_out, self.markets if self.evaluation is None else self.evaluation)
+        if self.evaluation is None:
+            return split(self.markets, settings.holdout_share)[0], windows
+        return list(self.markets), windows
+
+    def blaming(self, make: Callable[[Sequence[Market]], Made], markets: Sequence[Market]) -> Made:
+        """What `make` makes of all of `markets`, these or those to evaluate on.
+
+        Raises:
+            InputError: From `make`; the message begins with the file of the first market that is refused
+                when it is alone, if the files are known.
+        """
+        try:
+            return make(markets)
+        except InputError:
+            names = list(self.sha256)
+            names = names[len(self.markets) :] if markets is self.evaluation else names
+            for name, market in zip(names, markets, strict=False):
+                try:
+                    make([market])
+                except InputError as error:
+                    raise InputError(f"{name}: {error}") from error
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +188,14 @@ class Trainer:
         self.callbacks = list(callbacks)
         self.features = feature_set(config.features)
         training, self.held_out = data.parts(config.evaluation)
+
+        def episodes(markets: Sequence[Market]) -> EpisodeMarkets:
+            made = EpisodeMarkets.of(markets, **config.markets.model_dump())
+            config.distribution().check(made)
+            return made
+
         self.env = DeadlineVecEnv(
-            EpisodeMarkets.of(training, **config.markets.model_dump()),
+            data.blaming(episodes, training),
             config.ppo.environments,
             jobs=config.distribution(),
             features=self.features,

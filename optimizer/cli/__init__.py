@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from typing import Annotated
 
@@ -18,6 +20,7 @@ COMMANDS: tuple[str, ...] = (
     "tune",
     "evaluate",
     "promote",
+    "recommend",
     "controller",
     "fake_aws",
 )
@@ -94,6 +97,11 @@ def main() -> None:
             SpotwiseError,
         )  # late: only needed when something failed
 
+        if not debug and isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            # what is left in the buffer would fail again when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            typer.secho(f"error: output cannot be written ({error.strerror})", err=True, fg=typer.colors.RED)
+            sys.exit(1)
         if debug or not isinstance(error, SpotwiseError):
             raise
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)

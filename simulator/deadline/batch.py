@@ -381,8 +381,12 @@ class DeadlineBatch:
             (N,) USD billed in this tick; overwritten by the next call.
 
         Raises:
-            InputError: An action is not one of the P + 2.
+            InputError: An action is not one of the P + 2, or there is not one int64 per job.
         """
+        if action.shape != (self.size,) or action.dtype != np.int64:
+            raise InputError(
+                f"actions of shape {action.shape} and type {action.dtype}; accepted: ({self.size},) int64"
+            )
         if ((action < 0) | (action >= self.stack.pools + 2))[~self.done].any():
             raise InputError(f"an action is out of range; accepted: 0 to {self.stack.pools + 1}")
         advance(

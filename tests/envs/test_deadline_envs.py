@@ -1,6 +1,7 @@
 """The scalar environment, the batched one and the kernel are one world, tick for tick."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,7 +20,7 @@ from envs.series import EpisodeMarkets
 from policies.features import FEATURE_SETS, RICH, SIMPLE, FeatureSet
 from simulator.deadline import DeadlineBatch, DeadlineJob
 from simulator.errors import InputError
-from simulator.market import Market, Pool
+from simulator.market import Market, Pool, sample_market
 
 SHORT_JOBS = JobDistribution(
     [
@@ -239,3 +240,49 @@ def test_stable_baselines3_makes_it_by_its_id() -> None:
 def test_render_modes_are_refused_as_gymnasium_and_the_user_expect() -> None:
     with pytest.raises(TypeError, match="draws nothing"):
         gym.make("envs:spotwise/DeadlineJob-v0", render_mode="rgb_array")
+
+
+@pytest.mark.parametrize(
+    "action", ["spot", None, 1.5, float("nan"), [0, 1], [[1, 2], [3]], np.array([True, False]), -1, 3, 10**30]
+)
+def test_what_is_no_action_is_refused_in_words(action: Any) -> None:
+    env = DeadlineEnv()
+    env.reset(seed=0)
+    with pytest.raises(InputError, match="accepted"):
+        env.step(action)
+
+
+@pytest.mark.parametrize("actions", [["a", "b"], [None, 1], [1.0, 0.0], [0], [0, 1, 1], [0, -1], [3, 0]])
+def test_what_are_no_actions_of_a_batch_is_refused_in_words(actions: Any) -> None:
+    together = DeadlineVecEnv(EpisodeMarkets.of([sample_market()]), 2)
+    together.reset()
+    with pytest.raises(InputError, match="accepted"):
+        together.step(actions)
+
+
+@pytest.mark.parametrize("action", [0, np.int64(1), np.array(1), np.array([1]), [1], np.uint8(1)])
+def test_one_whole_number_in_any_wrapping_is_an_action(action: Any) -> None:
+    env = DeadlineEnv()
+    env.reset(seed=0)
+    env.step(action)
+
+
+def test_a_given_job_is_taken_to_the_fraction_of_a_second() -> None:
+    job = DeadlineJob(
+        36_000.25,
+        43_200.5,
+        90.125,
+        1800.75,
+        nodes=2,
+        due_seconds=40_000.5,
+        lateness_usd_per_hour=2.5,
+        committed=1,
+    )
+    env = DeadlineEnv()
+    env.reset(seed=0, options={"job": job})
+    batch = env.batch
+    assert (batch.work_total[0], batch.deadline[0]) == (36_000.25, 43_200.5)
+    assert (batch.restart_overhead[0], batch.checkpoint_interval[0]) == (90.125, 1800.75)
+    assert (batch.due[0], batch.lateness_price[0], batch.committed[0]) == (40_000.5, 2.5, 1)
+    env.reset(seed=0)
+    assert (batch.due[0], batch.lateness_price[0], batch.committed[0]) == (batch.deadline[0], 0.0, 0)

@@ -356,3 +356,20 @@ def test_a_tracking_store_that_fails_leaves_a_checkpoint_to_go_on_from(tmp_path:
 def test_training_that_diverges_says_so(tmp_path: Path) -> None:
     with pytest.raises(SpotwiseError, match=r"training diverged after .* lower ppo\.learning_rate"):
         Trainer(small_config(learning_rate=1e30), data(), tmp_path).run()
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_a_market_that_does_not_fit_is_named_by_its_file(tmp_path: Path, evaluated: bool) -> None:
+    whole = sample_market().select([0])
+    short = whole.window(0, 20)
+    hashes = {"long.npz": "0" * 64, "short.npz": "1" * 64}
+    given = Data([whole], hashes, [short]) if evaluated else Data([whole, short], hashes)
+    with pytest.raises(InputError, match=r"^short\.npz: "):
+        Trainer(small_config(), given, tmp_path)
+
+
+def test_a_market_too_short_to_train_on_is_named_by_its_file(tmp_path: Path) -> None:
+    whole = sample_market().select([0])
+    given = Data([whole, whole.window(0, 7)], {"a.npz": "", "b.npz": "", "c.npz": ""}, [whole])
+    with pytest.raises(InputError, match=r"^b\.npz: .*the shortest job needs"):
+        Trainer(small_config(), given, tmp_path)
