@@ -12,9 +12,10 @@ from typing import Any
 from optimizer.controller.config import ControllerSettings, Mode
 from optimizer.controller.endpoint import Endpoint
 from optimizer.controller.journal import Journal, JournalFull
-from optimizer.controller.loop import Controller, Report
+from optimizer.controller.loop import Controller
 from optimizer.controller.observe import Tell
 from optimizer.controller.providers import Provider
+from optimizer.controller.report import Report
 from optimizer.controller.status import Counts, prometheus, snapshot
 from optimizer.plan import Plan
 

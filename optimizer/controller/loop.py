@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from optimizer.controller.act import Actor, Outcome
+from optimizer.controller.act import Actor
 from optimizer.controller.canary import Canary
+from optimizer.controller.carry import Carrier
 from optimizer.controller.config import ControllerSettings, Mode
 from optimizer.controller.decide import (
     Decision,
     Timed,
-    decide_again,
     decide_jobs,
     decide_services,
     stale_rows,
@@ -24,7 +22,7 @@ from optimizer.controller.decide import (
 )
 from optimizer.controller.fleets import make_fleets, present_rate
 from optimizer.controller.groups import GroupKeeper
-from optimizer.controller.guard import Situation, Trip, guard
+from optimizer.controller.guard import Situation, guard
 from optimizer.controller.hook import CheckpointHook
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.jobs import JobFleet
@@ -33,45 +31,13 @@ from optimizer.controller.losses import take_in
 from optimizer.controller.moves import Move, job_moves, rate_of, service_moves
 from optimizer.controller.observe import Observer, Sight, Tell, Watch
 from optimizer.controller.providers import CloudError, Provider
+from optimizer.controller.report import Report
 from optimizer.controller.services import ServiceFleet
 from optimizer.controller.shadow import Shadow
 from optimizer.controller.situation import add_history, limits_of, trips_of
 from optimizer.plan import Plan
 from policies.protocol import Memory
-from simulator.deadline.observation import IntArray
 from simulator.errors import InputError
-
-
-@dataclass(slots=True)
-class Report:
-    """What a tick did, for logs, metrics and tests.
-
-    Attributes:
-        tick: Number of the tick since the plan was created.
-        now: Its time.
-        wanted: Decision by fleet; placements (N,) or counts (N, P + 1).
-        trips: Guards that changed something.
-        outcome: What came of the calls.
-        lost: Instances that ended without this controller's doing.
-        held: Reason why nothing was done; empty if something could be.
-        seconds: Time that observing, deciding and guarding took.
-        rounds: Rounds of calls.
-        in_doubt: Workloads with a call of an earlier tick whose outcome is still not known.
-        between: Whether this look came between two ticks, because of an interruption or a restart: only what
-            was lost is decided, and nothing that counts ticks goes on.
-    """
-
-    tick: int
-    now: float
-    wanted: dict[str, IntArray] = field(default_factory=dict)
-    trips: list[Trip] = field(default_factory=list)
-    outcome: Outcome = field(default_factory=Outcome)
-    lost: int = 0
-    held: str = ""
-    seconds: float = 0.0
-    rounds: int = 0
-    in_doubt: frozenset[str] = frozenset()
-    between: bool = False
 
 
 class Controller:
@@ -136,11 +102,22 @@ class Controller:
             if settings.checkpoint_hook
             else None,
         )
-        self._wishes: dict[str, str] = {}
         self.canary = (
             Canary(settings.canary, self.fleets, plan.checksum, journal, self.tell)
             if self.mode == "canary"
             else None
+        )
+        self._carrier = Carrier(
+            self._actor,
+            self.jobs,
+            self.inventory,
+            self.pools,
+            self._timed,
+            limits_of(plan.caps, settings.guards),
+            plan.tick_seconds,
+            self._acts,
+            self._note_move,
+            tell,
         )
         self._present_cost = float(journal.recall("present_cost") or 0.0)
         self._journal_full = False
@@ -250,7 +227,12 @@ class Controller:
         report.held, report.in_doubt = situation.held_back, doubt
         report.wanted = {key: decision.wanted for key, decision in decisions.items()}
         report.seconds = time.perf_counter() - began
-        self._carry_out(report, sight, decisions, allowed, situation)
+        try:
+            self._carrier.carry_out(report, sight, decisions, allowed, situation, self.mode)
+        except JournalFull as error:
+            self._journal_full = True
+            report.held = "journal-full"
+            self._tell_outside("error", "journal-full", f"{error}; capacity stays as it is")
         self._end_tick(report, sight, decisions, memories)
         self._acknowledge(sight)
         return report
@@ -326,18 +308,11 @@ class Controller:
         tell_fallbacks(decisions, self._tell_outside)
         return decisions, memories
 
-    def _moves(self, decisions: Mapping[str, Decision], sight: Sight, rows: Any = None) -> list[Move]:
+    def _moves(self, decisions: Mapping[str, Decision], sight: Sight) -> list[Move]:
         moves: list[Move] = []
         for fleet, policy in self.jobs:
             held = fleet.held(self.inventory)
-            mine = rows.get(fleet.key) if rows is not None else None
-            if rows is not None and mine is None:
-                continue
-            moves += job_moves(
-                fleet, decisions[fleet.key], self.inventory, held, sight.price, policy.name, mine
-            )
-        if rows is not None:
-            return moves
+            moves += job_moves(fleet, decisions[fleet.key], self.inventory, held, sight.price, policy.name)
         for services, service_policy in self.services:
             held, _ = services.counts(self.inventory, sight.now)
             decision = decisions[services.key]
@@ -366,77 +341,6 @@ class Controller:
             return "journal-full"
         return ""
 
-    # ---------------------------------------------------------------------------------------------- act
-
-    def _carry_out(
-        self,
-        report: Report,
-        sight: Sight,
-        decisions: dict[str, Decision],
-        moves: list[Move],
-        situation: Situation,
-    ) -> None:
-        acting = [move for move in moves if self._acts(move.workload)]
-        self._journal_wishes(report, [move for move in moves if not self._acts(move.workload)])
-        if not acting:
-            return
-        limits = limits_of(self.plan.caps, self.settings.guards)
-        try:
-            for _ in range(2 + self._most_pools()):
-                outcome = self._actor.act(report.tick, sight.now, self.mode, acting)
-                report.rounds += 1
-                report.outcome.add(outcome)
-                limits = replace(
-                    limits,
-                    launches_per_tick=max(limits.launches_per_tick - outcome.launched, 0),
-                    terminations_per_tick=max(limits.terminations_per_tick - outcome.terminated, 0),
-                )
-                for move in acting:
-                    if move.voluntary and move.workload in outcome.moved:
-                        self._note_move(move, sight.now)
-                rows = self._without_capacity(outcome, sight, decisions)
-                if not rows:
-                    break
-                situation.rate = rate_of(list(self.inventory.all_live()), self.pools, sight.price)
-                situation.in_doubt = frozenset(situation.in_doubt | outcome.unknown)
-                again, trips = guard(self._moves(decisions, sight, rows), limits, situation)
-                report.trips += trips
-                acting = [move for move in again if self._acts(move.workload)]
-                if not acting:
-                    break
-        except JournalFull as error:
-            self._journal_full = True
-            report.held = "journal-full"
-            self._tell_outside("error", "journal-full", f"{error}; capacity stays as it is")
-
-    def _without_capacity(
-        self, outcome: Outcome, sight: Sight, decisions: dict[str, Decision]
-    ) -> dict[str, IntArray]:
-        """Jobs whose pool turned out to have no capacity are decided again with that in view."""
-        failed: dict[str, set[int]] = {}
-        for workload, pool in outcome.without_capacity:
-            sight.offers[pool] = 0
-            for fleet, _ in self.jobs:
-                if workload in fleet.row:
-                    failed.setdefault(fleet.key, set()).add(fleet.row[workload])
-        changed: dict[str, IntArray] = {}
-        for fleet, policy in self.jobs:
-            if fleet.key not in failed:
-                continue
-            rows = np.array(sorted(failed[fleet.key]), np.int64)
-            decisions[fleet.key].wanted[rows] = decide_again(
-                fleet,
-                policy,
-                self._timed,
-                rows,
-                now=sight.now,
-                tick_seconds=self.plan.tick_seconds,
-                price=sight.price,
-                offers=sight.offers,
-            )
-            changed[fleet.key] = rows
-        return changed
-
     def _note_move(self, move: Move, now: float) -> None:
         for fleet in self.fleets:
             if fleet.key == move.key:
@@ -446,24 +350,6 @@ class Controller:
         if self.mode == "dry-run":
             return False
         return self.canary is None or self.canary.acts(workload)
-
-    def _journal_wishes(self, report: Report, moves: Sequence[Move]) -> None:
-        """Dry run: a wish is journalled when it is new, not at every tick."""
-        fresh = []
-        for move in moves:
-            text = str(move)
-            if self._wishes.get(move.workload) != text:
-                self._wishes[move.workload] = text
-                fresh.append(move)
-                self._tell_outside("info", "would", f"{move.workload}: {text} ({move.why})")
-        try:
-            self._actor.wish(report.tick, report.now, "dry-run", fresh)
-        except JournalFull as error:
-            self._journal_full = True
-            self._tell_outside("error", "journal-full", str(error))
-
-    def _most_pools(self) -> int:
-        return max((fleet.pools_each for fleet, _ in self.jobs), default=0)
 
     # ---------------------------------------------------------------------------------------- end of tick
 

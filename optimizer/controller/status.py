@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from optimizer.controller.jobs import JobFleet
-from optimizer.controller.loop import Controller, Report
+from optimizer.controller.loop import Controller
 from optimizer.controller.moves import rate_of
+from optimizer.controller.report import Report
 from simulator.deadline import IDLE, ON_DEMAND
 
 SHOWN = 500
