@@ -325,9 +325,10 @@ class _Batch:
         return tuple(bills)
 
     def _warnings(self) -> tuple[str, ...]:
+        equal = {copy: d.file.name for d in self.found for copy in d.file.copies} | self.copies
         found = self.remarks + [
             f"{copy} holds the same charges as {original}; they count once"
-            for copy, original in self.copies.items()
+            for copy, original in equal.items()
         ]
         unknown = self.ledger.rows(
             "SELECT count(*) FROM ledger WHERE x_IngestId = ?"

@@ -7,7 +7,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from simulator.errors import InputError, SpotwiseError
@@ -34,11 +34,13 @@ class SourceFile:
         path: Where it lies on this machine.
         name: How the user knows it; what the ledger and the messages say.
         sha256: Hash of its bytes.
+        copies: Names of other files with the same bytes, which are not read.
     """
 
     path: Path
     name: str
     sha256: str
+    copies: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -65,8 +67,11 @@ def find_files(paths: Iterable[str]) -> Iterator[list[SourceFile]]:
             raise InputError("no billing export given; accepted: files, globs, folders, s3://bucket/prefix")
         by_content: dict[str, SourceFile] = {}
         for file, name in sorted(found.items()):
-            digest = _hash(file)
-            by_content.setdefault(digest, SourceFile(file, name or str(file), digest))
+            one = SourceFile(file, name or str(file), _hash(file))
+            first = by_content.setdefault(one.sha256, one)
+            # Another spelling of one path is no copy.
+            if first.path.resolve() != file.resolve():
+                by_content[one.sha256] = replace(first, copies=(*first.copies, one.name))
         yield list(by_content.values())
 
 

@@ -499,6 +499,8 @@ def test_copies_and_other_spellings_of_a_file_count_once(shared_data: Path, tmp_
         (folder / name).write_bytes(sample)
     report = ingest([str(folder), str(folder / ".." / "export" / "a.csv")], tmp_path / "l.duckdb")
     assert len(report.files) == 1
+    (note,) = report.warnings
+    assert note.startswith(f"{folder / 'a (1).csv'} holds the same charges as")
 
 
 def test_fewer_files_than_before_are_a_restatement(shared_data: Path, tmp_path: Path) -> None:
