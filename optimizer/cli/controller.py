@@ -145,6 +145,32 @@ def journal(
         typer.echo(_line(one, datetime.fromtimestamp(one["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")))
 
 
+@app.command()
+def record(
+    plan: Annotated[Path, typer.Option("--plan", help="The plan that ran; it knows the on-demand prices.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Market file to write.")],
+    config: Config = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Write what the controller saw as a market file: prices, launches that failed, instances taken back.
+
+    The next training and the next recommendation learn from it. A pool that was not tried keeps what was
+    known of it last.
+    """
+    from optimizer.controller.journal import Journal
+    from optimizer.controller.record import recorded_market
+    from optimizer.plan import read_plan
+
+    path = _settings(config).state_dir / "journal.sqlite"
+    if not path.exists():
+        raise InputError(f"{path}: there is no journal yet; `spotwise controller run` begins one")
+    with Journal(path) as opened:
+        market = recorded_market(opened.seen(), read_plan(plan))
+    market.save(out)
+    facts = {"out": str(out), "pools": len(market.pools), "ticks": market.ticks, "start": str(market.start)}
+    typer.echo(json.dumps(facts) if as_json else f"{out}: {facts['pools']} pools, {facts['ticks']} ticks")
+
+
 def _line(one: dict[str, Any], at: str) -> str:
     if one["entry"] == "event":
         return f"{at}  {one['level']:7}  {one['kind']}: {one['message']}"

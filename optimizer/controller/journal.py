@@ -50,6 +50,9 @@ CREATE INDEX IF NOT EXISTS events_at ON events (at);
 CREATE TABLE IF NOT EXISTS instances (
     id TEXT PRIMARY KEY, workload TEXT NOT NULL, pool TEXT NOT NULL, option TEXT NOT NULL,
     token TEXT NOT NULL, launched_at REAL NOT NULL, state TEXT NOT NULL, ended_at REAL);
+CREATE TABLE IF NOT EXISTS seen (
+    at REAL NOT NULL, pool TEXT NOT NULL, price REAL, held INTEGER NOT NULL, refused INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS seen_at ON seen (at);
 CREATE INDEX IF NOT EXISTS instances_live ON instances (state);
 """
 
@@ -280,6 +283,7 @@ class Journal:
         state: Mapping[str, Mapping[str, NDArray[Any]]],
         rows: Iterable[InstanceRow] = (),
         trips: Sequence[tuple[str, str, str, str]] = (),
+        seen: Sequence[tuple[str, float | None, int, bool]] = (),
     ) -> None:
         """End a tick: the deciders' state, what is known of instances, and which guards changed what.
 
@@ -291,6 +295,7 @@ class Journal:
             state: Arrays by decider and name; replaces what was saved under the same key.
             rows: Instances whose row changed.
             trips: (guard, workload, wanted, got).
+            seen: What the market showed: (pool, price, spot instances held, whether it refused or took back).
 
         Raises:
             JournalFull: It is not saved; a restart would redo the tick.
@@ -307,7 +312,15 @@ class Journal:
             cursor.executemany(
                 "INSERT INTO trips VALUES (?, ?, ?, ?, ?, ?)", [(tick, at, *trip) for trip in trips]
             )
+            cursor.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", [(at, *one) for one in seen])
             self._put_instances(cursor, rows)
+
+    def seen(self) -> list[tuple[float, str, float | None, int, bool]]:
+        """What the market showed at each tick, oldest first: (time, pool, price, held, refused)."""
+        return [
+            (row[0], row[1], row[2], row[3], bool(row[4]))
+            for row in self._db.execute("SELECT at, pool, price, held, refused FROM seen ORDER BY at")
+        ]
 
     def load_state(self, key: str) -> dict[str, NDArray[Any]] | None:
         """Arrays saved under a key, None if there are none.
@@ -454,6 +467,7 @@ class Journal:
                 "DELETE FROM ticks WHERE at < ?",
                 "DELETE FROM trips WHERE at < ?",
                 "DELETE FROM events WHERE at < ?",
+                "DELETE FROM seen WHERE at < ?",
                 "DELETE FROM intents WHERE at < ? AND state NOT IN ('pending', 'unknown')",
                 "DELETE FROM instances WHERE ended_at < ? AND state = 'gone'",
             ):

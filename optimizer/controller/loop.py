@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -203,6 +204,7 @@ class Controller:
         known = {name for fleet in self.fleets for name in fleet.row}
         lost = take_in(self.inventory, sight, self.settings.grace_seconds, known, self.tell)
         report.lost = sum(len(rows) for rows in lost.values())
+        report.lost_in = {row.pool for rows in lost.values() for row in rows if row.option == "spot"}
         doubt = self._resolve(sight)
         interrupted = self._account(sight, lost)
         if self._sight is not None:
@@ -390,6 +392,7 @@ class Controller:
                 {fleet.key: fleet.state() for fleet in self.fleets},
                 self.inventory.take_changed(),
                 [(trip.guard, trip.workload, trip.wanted, trip.got) for trip in report.trips],
+                () if sight.instances is None else self._seen(report, sight),
             )
             if self._journal_full:
                 self._journal_full = False
@@ -403,6 +406,11 @@ class Controller:
             self._decided = report.tick
 
     # ------------------------------------------------------------------------------------------ beginning
+
+    def _seen(self, report: Report, sight: Sight) -> list[tuple[str, float | None, int, bool]]:
+        held = Counter(row.pool for row in self.inventory.all_live() if row.option == "spot")
+        refused = {pool for _, pool in report.outcome.without_capacity} | report.lost_in
+        return [(name, sight.price.get(name), held[name], name in refused) for name in self.pools]
 
     def _restore(self) -> None:
         """Take over saved state; a new plan begins its workloads anew and keeps what runs, by tags."""

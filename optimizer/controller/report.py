@@ -20,6 +20,7 @@ class Report:
         trips: Guards that changed something.
         outcome: What came of the calls.
         lost: Instances that ended without this controller's doing.
+        lost_in: Pools whose spot instances were among them.
         held: Reason why nothing was done; empty if something could be.
         seconds: Time that observing, deciding and guarding took.
         rounds: Rounds of calls.
@@ -34,6 +35,7 @@ class Report:
     trips: list[Trip] = field(default_factory=list)
     outcome: Outcome = field(default_factory=Outcome)
     lost: int = 0
+    lost_in: set[str] = field(default_factory=set)
     held: str = ""
     seconds: float = 0.0
     rounds: int = 0
