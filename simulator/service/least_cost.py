@@ -26,7 +26,9 @@ from simulator.service.segments import CountedWindow, cut_ends, cut_ticks, runs
 _OPTIMAL, _LIMIT = 0, 1  # statuses of scipy.optimize.milp
 PRICE_STEPS = 20
 """Prices of missed ticks that are tried; the search ends by itself after fewer than ten on real traces."""
-PRICE_GAP = 1e-4
+PRICE_SHARE = 0.6
+"""Most of the time that they may take."""
+PRICE_GAP = 2.5e-4
 """Relative gap of each of these, and the gain below which the search ends."""
 FEW_TIMES = 4
 """Of the ticks that the price misses beyond the limit, so many times the limit are considered."""
@@ -71,8 +73,12 @@ def least_cost(window: CountedWindow, missed: int, time_limit: float, relative_g
         if found.values is None:
             return LeastCost(None, np.inf, 0.0, "time limit")
         return LeastCost(flow.ready(found.values), found.cost, found.bound, "optimal")
-    dual, likely = _priced(_Flow.of(window, cut_ends(begins, ticks, missed)), missed, deadline)
+    flow = _Flow.of(window, cut_ends(begins, ticks, missed))
+    priced = _priced(flow, missed, time.monotonic() + PRICE_SHARE * time_limit)
+    dual, likely = priced.dual_bound, priced.likely
     best = LeastCost(None, np.inf, dual, "time limit")
+    if priced.within is not None:
+        best = replace(best, ready=flow.whole(priced.within), cost=priced.within.cost)
     for allowed, share, gap in (
         (likely, 0.5, relative_gap / 4),
         (np.ones(ticks, np.bool_), 1.0, relative_gap),
@@ -92,8 +98,23 @@ def least_cost(window: CountedWindow, missed: int, time_limit: float, relative_g
     return replace(best, dual_bound=min(dual, best.cost))
 
 
-def _priced(flow: _Flow, missed: int, deadline: float) -> tuple[float, BoolArray]:
-    """A dual bound, and (C,) ticks of which `missed` are likely to be missed in a good plan.
+@dataclass(frozen=True, eq=False)
+class _Priced:
+    """What a price on missed ticks tells.
+
+    Attributes:
+        dual_bound: No plan costs less.
+        likely: (C,) ticks of which a good plan is likely to miss some.
+        within: The cheapest solution that misses no more than the limit; None if none was found.
+    """
+
+    dual_bound: float
+    likely: BoolArray
+    within: _Solution | None
+
+
+def _priced(flow: _Flow, missed: int, deadline: float) -> _Priced:
+    """Search the price on missed ticks at which about `missed` are.
 
     With a price on each missed tick instead of the limit, the cost is a concave, piecewise linear function
     of it. The price at which two known solutions, one within the limit and one beyond, cost the same is
@@ -103,6 +124,7 @@ def _priced(flow: _Flow, missed: int, deadline: float) -> tuple[float, BoolArray
     dearest = 1.0 + float(flow.upper[: flow.cells].max() * flow.cost.max()) * len(flow.length)
     price, dual = dearest, 0.0
     few, many = (0, np.inf, np.zeros_like(optional)), (ticks, 0.0, np.zeros_like(optional))
+    within: _Solution | None = None
     for _ in range(PRICE_STEPS):
         left = deadline - time.monotonic()
         found = flow.solve(optional, max(left, 0.1), price=price, relative_gap=PRICE_GAP)
@@ -114,6 +136,7 @@ def _priced(flow: _Flow, missed: int, deadline: float) -> tuple[float, BoolArray
         converged = found.cost + price * count > (few[1] + price * few[0]) * (1.0 - PRICE_GAP)
         if count <= missed:
             few = point
+            within = found if within is None or found.cost < within.cost else within
         else:
             many = point
         if converged or count == missed or left <= 0.0 or not np.isfinite(few[1]):
@@ -124,7 +147,7 @@ def _priced(flow: _Flow, missed: int, deadline: float) -> tuple[float, BoolArray
     later = np.cumsum((flow.length * many[2])[::-1])[::-1]
     likely = np.repeat(few[2] | (many[2] & (later <= FEW_TIMES * missed)), flow.length)
     likely[max(int(begins[-1]) - missed, 0) :] = True
-    return dual, likely
+    return _Priced(dual, likely, within)
 
 
 @dataclass(frozen=True, eq=False)
