@@ -11,6 +11,7 @@ import pandas as pd
 from policies.protocol import DeadlinePolicy, Memory
 from policies.registry import load_policy
 from simulator.deadline import DeadlineJob, DeadlineObservation
+from simulator.deadline.batch import Observability
 from simulator.deadline.observation import FloatArray, IntArray
 from simulator.deadline.optimum import clairvoyant_optimum
 from simulator.deadline.replay import Windows, replay
@@ -162,6 +163,7 @@ def evaluate(
     job: DeadlineJob,
     *,
     reference: str = GAP_BASELINE,
+    observability: Observability = "full",
     seed: int = 0,
     watch: Callable[[str], None] = lambda label: None,
 ) -> Evaluation:
@@ -172,11 +174,12 @@ def evaluate(
         windows: What to replay.
         job: The job that begins in each window.
         reference: Replayed too, as is `GAP_BASELINE`.
+        observability: What the policies know of pools.
         seed: Of the bootstrap.
         watch: Called with each label before its replay.
 
     Raises:
-        InputError: A policy is unknown, damaged or given twice.
+        InputError: A policy is unknown, damaged or given twice, or the observability is none of these pools.
     """
     if len(set(policies)) != len(policies):
         twice = next(each for each in policies if list(policies).count(each) > 1)
@@ -186,7 +189,7 @@ def evaluate(
     tables = []
     for each in loaded:
         watch(each.label)
-        tables.append(replay([each], windows, job, with_optimum=False))
+        tables.append(replay([each], windows, job, with_optimum=False, observability=observability))
     watch("clairvoyant optimum")
     optimum = clairvoyant_optimum(windows.stack, job, windows.market, windows.start)
     table = pd.concat([part.assign(optimum_usd=optimum) for part in tables], ignore_index=True)

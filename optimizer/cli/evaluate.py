@@ -65,6 +65,13 @@ def evaluate(
     lateness_usd_per_hour: Annotated[
         float, typer.Option(help="Cost of being done after --due-hours.", rich_help_panel=JOBS)
     ] = 0.0,
+    observability: Annotated[
+        str,
+        typer.Option(
+            help="Pools whose availability a job knows: `full`, `occupied` or `probed`.",
+            rich_help_panel=JOBS,
+        ),
+    ] = "full",
     demand: Annotated[
         str,
         typer.Option(
@@ -147,6 +154,7 @@ def evaluate(
     from rich.console import Console
 
     from simulator.deadline import DeadlineJob
+    from simulator.deadline.batch import check_observability
     from simulator.market import Market, ticks_for
     from training.evaluation import evaluate as judge
     from training.evaluation import windows_of
@@ -180,6 +188,7 @@ def evaluate(
             windows,
             job,
             reference=reference,
+            observability=check_observability(observability, windows.stack.pools),
             seed=seed,
             watch=lambda label: status.update(f"{len(windows.start)} windows: {label}"),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -168,8 +168,7 @@ class DeadlineBatch:
         Raises:
             InputError: The observability is unknown, or only one pool is there to be observed in part.
         """
-        check_observability(observability, stack.pools)
-        self.observability = observability
+        self.observability = check_observability(observability, stack.pools)
         self.stack = stack
         self.size = size
         self.market = np.zeros(size, np.int64)
@@ -462,16 +461,18 @@ class DeadlineBatch:
         )
 
 
-def check_observability(observability: str, pools: int) -> None:
-    """Refuse what is no observability of that many pools.
+def check_observability(observability: str, pools: int) -> Observability:
+    """The observability, if it is one of that many pools.
 
     Raises:
         InputError: It is unknown, or only one pool is there to be observed in part.
     """
+    for known in get_args(Observability):
+        if observability == known and (known == "full" or pools > 1):
+            return cast("Observability", known)
     if observability not in get_args(Observability):
         raise InputError(f"observability {observability!r}; accepted: {', '.join(get_args(Observability))}")
-    if observability != "full" and pools < 2:
-        raise InputError(f"observability {observability!r} of one pool; accepted there: full")
+    raise InputError(f"observability {observability!r} of one pool; accepted there: full")
 
 
 def window_starts(market: Market, job: DeadlineJob, stride: int, first: int = 0) -> IntArray:

@@ -76,6 +76,15 @@ def test_all_pools_together_are_cheaper(result: dict[str, Any], folder: Path) ->
     assert together["clairvoyant_optimum"]["cost_usd"]["mean"] < each
 
 
+def test_knowing_only_the_occupied_pool_costs_more(folder: Path) -> None:
+    arguments = ("evaluate", "-m", "m.npz", *WINDOWS, "--pools", "all", "-p", "planner", "--json")
+    cost = [
+        json.loads(spotwise(*arguments, *more, cwd=folder).stdout)["policies"]["planner"]["cost_usd"]["mean"]
+        for more in ((), ("--observability", "occupied"))
+    ]
+    assert cost[0] < cost[1]
+
+
 def test_table_fits_eighty_columns(folder: Path) -> None:
     done = spotwise("evaluate", "-m", "m.npz", *WINDOWS, "-p", "uniform-progress", cwd=folder)
     assert done.returncode == 0
@@ -94,6 +103,8 @@ def test_table_fits_eighty_columns(folder: Path) -> None:
         (("-m", "m.npz", "-p", "greedy", "-p", "greedy"), "given twice"),
         (("-m", "m.npz", "--pools", "some"), "accepted: each, all"),
         (("-m", "m.npz", "--window-stride", "0"), "window stride"),
+        (("-m", "m.npz", "--observability", "occupied"), "of one pool; accepted there: full"),
+        (("-m", "m.npz", "--pools", "all", "--observability", "none"), "accepted: full, occupied, probed"),
         (("-m", "broken.npz"), "not a whole market file"),
     ],
 )
