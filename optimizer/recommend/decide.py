@@ -58,8 +58,10 @@ def _change_nothing(found: Judged, tried: list[Scenario], keeping: list[Scenario
     for one in keeping:
         low, high = known(one.saving_interval_usd, "the interval")
         reasons.append(
-            f"{_title(one)} keeps the SLA, but its saving of {one.saving_usd:,.2f} USD a month is not"
-            f"  above zero with its whole interval ({low:,.2f} to {high:,.2f} USD)."
+            f"{_title(one)} keeps the SLA, but costs {-one.saving_usd:,.2f} USD a month more than the bill."
+            if one.saving_usd < 0
+            else f"{_title(one)} keeps the SLA, but its saving of {one.saving_usd:,.2f} USD a month is not above "
+            f"zero with its whole interval ({low:,.2f} to {high:,.2f} USD)."
         )
     return Decision(
         action="change-nothing",
@@ -103,8 +105,8 @@ def _move(found: Judged, best: Scenario, tried: list[Scenario]) -> Decision:
         reasons.append(f"{spot / (spot + on_demand):.0%} of what no commitment covers runs on spot.")
     if subject.commitment.covered_cost > 0:
         reasons.append(
-            f"Committed usage of {subject.commitment.covered_cost:,.2f} USD a month stays where it is: moved to "
-            "spot it would be paid for nothing."
+            f"Committed usage of {subject.commitment.covered_cost:,.2f} USD a month stays where it is: moved "
+            "to spot it would be paid for nothing."
         )
     pools = sorted(
         (hours for hours in best.hours if hours.option == "spot" and hours.pool), key=lambda h: -h.hours

@@ -274,7 +274,7 @@ def _report(
     total = totals(
         [one for one, _ in comparable], [report.decision.role for _, report in comparable], options.windows
     )
-    paths = [ledger, workloads, workloads.parent / found.demand_file, *markets]
+    paths = [ledger, workloads, workloads.parent / Path(found.demand_file).name, *markets]
     paths += [path for path in (options.advisor, options.metric) if path is not None]
     return Report(
         version=1,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from optimizer.recommend.match import NamedMarket
 from optimizer.recommend.result import LEVEL
@@ -119,7 +119,7 @@ def interval(
     """
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     n = max(min(independent, len(values)), 2)
-    factor = float(stats.t.ppf(0.5 + level / 2, n - 1)) * math.sqrt(1 / n + 1 / max(horizon, 1.0))
+    factor = float(stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(1 / n + 1 / max(horizon, 1.0))
     middle = float(values.mean())
     return middle - factor * spread, middle + factor * spread
 
@@ -128,4 +128,4 @@ def lower_bound_of_mean(values: FloatArray, independent: int, level: float = 0.9
     """One-sided bound from below of the mean of windows."""
     n = max(min(independent, len(values)), 2)
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return float(values.mean() - stats.t.ppf(level, n - 1) * spread / math.sqrt(n))
+    return float(values.mean() - stdtrit(n - 1, level) * spread / math.sqrt(n))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +12,7 @@ from optimizer.recommend.page import render_page
 from optimizer.recommend.plan import make_plan
 from optimizer.recommend.run import Found
 from simulator.errors import InputError
+from simulator.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,9 @@ def write_report(found: Found, folder: Path, now: datetime) -> Written:
     page, short, figures = (folder / name for name in ("report.html", "report.md", "recommendation.json"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(page, render_page(found))
-        _write(short, render_markdown(found.report))
-        _write(figures, found.report.to_json())
+        write_whole(page, render_page(found))
+        write_whole(short, render_markdown(found.report))
+        write_whole(figures, found.report.to_json())
         target = folder / "plan.yaml"
         if plan is None:
             target.unlink(missing_ok=True)
@@ -58,15 +57,3 @@ def write_report(found: Found, folder: Path, now: datetime) -> Written:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
     write_plan(plan, target)
     return Written(page, short, figures, target, notes)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
