@@ -23,7 +23,7 @@ from optimizer.controller.services import ServiceFleet
 from policies.protocol import DeadlinePolicy, Memory
 from policies.service import ServicePolicy
 from policies.shield import apply_shield
-from simulator.deadline import IDLE, ON_DEMAND, DeadlineObservation
+from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineObservation
 from simulator.deadline.observation import BoolArray, IntArray
 
 WARM_UP_SECONDS = 60.0
@@ -104,6 +104,7 @@ def decide_jobs(
     stale: BoolArray,
     interrupted: BoolArray,
     between: bool = False,
+    leave: BoolArray | None = None,
 ) -> tuple[Decision, Memory]:
     """Decide a tick of deadline jobs.
 
@@ -118,16 +119,23 @@ def decide_jobs(
         stale: (N,) jobs whose prices are too old to decide by.
         interrupted: (N,) jobs that lost their instances since the last tick.
         between: Between two ticks: only jobs that were interrupted are decided, and memory stays as it is.
+        leave: (N,) jobs that had better leave the pool they are in: decided as if it were gone.
 
     Returns:
         The decision, and the policy's new memory.
     """
     decision = Decision(fleet.placement.copy(), np.zeros(fleet.size, np.bool_), interrupted.copy())
     memory = fleet.memory or policy.reset(fleet.size, fleet.pools_each)
-    due = fleet.active & interrupted if between else fleet.active
+    leave = np.zeros(fleet.size, np.bool_) if leave is None else leave & fleet.active
+    due = fleet.active & (interrupted | leave) if between else fleet.active
     rows = np.flatnonzero(due & ~stale)
     if rows.size:
         seen = fleet.observe(rows, now, tick_seconds, price, offers)
+        leaving = np.flatnonzero(leave[rows] & (seen.placement >= FIRST_SPOT))
+        if leaving.size:
+            seen.spot_available[leaving, seen.placement[leaving] - FIRST_SPOT] = False
+            seen.placement[leaving] = IDLE
+            decision.changed["rebalance"] = rows[leaving]
         mine = {name: np.asarray(array)[rows] for name, array in memory.items()}
         try:
             asked, after = timed.run(fleet.key, lambda: policy.act(seen, mine))

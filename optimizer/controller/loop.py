@@ -32,6 +32,7 @@ from optimizer.controller.losses import take_in
 from optimizer.controller.moves import Move, job_moves, rate_of, service_moves
 from optimizer.controller.observe import Observer, Sight, Tell, Watch
 from optimizer.controller.providers import CloudError, Provider
+from optimizer.controller.rebalance import Rebalance
 from optimizer.controller.report import Report
 from optimizer.controller.services import ServiceFleet
 from optimizer.controller.shadow import Shadow
@@ -120,6 +121,7 @@ class Controller:
             self._note_move,
             tell,
         )
+        self.rebalance = Rebalance(journal)
         self._present_cost = float(journal.recall("present_cost") or 0.0)
         self._journal_full = False
         self._sight: Sight | None = None
@@ -205,6 +207,8 @@ class Controller:
         lost = take_in(self.inventory, sight, self.settings.grace_seconds, known, self.tell)
         report.lost = sum(len(rows) for rows in lost.values())
         report.lost_in = {row.pool for rows in lost.values() for row in rows if row.option == "spot"}
+        gone = [row.id for rows in lost.values() for row in rows if row.option == "spot"]
+        self.rebalance.note(sight.notices, gone, self.inventory, sight.now)
         doubt = self._resolve(sight)
         interrupted = self._account(sight, lost)
         if self._sight is not None:
@@ -294,6 +298,7 @@ class Controller:
                 stale=stale_rows(fleet, sight.stale),
                 interrupted=np.array([name in interrupted[fleet.key] for name in fleet.names]),
                 between=between,
+                leave=self.rebalance.leaving(fleet, self.inventory),
             )
         for services, service_policy in self.services:
             held, _ = services.counts(self.inventory, sight.now)
