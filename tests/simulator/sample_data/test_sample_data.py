@@ -39,6 +39,17 @@ def test_sample_is_like_the_v100_pools_it_stands_for() -> None:
     assert (sample_market("v100-unseen").spot_capacity != market.spot_capacity).any()
 
 
+def test_fleet_has_room_for_several_instances_and_loses_them_at_any_minute() -> None:
+    market = sample_market("fleet")
+    assert (len(market.pools), market.tick_seconds, market.ticks) == (6, 60, 28 * 1440)
+    assert len({pool.region for pool in market.pools}) == 3
+    assert set(np.unique(market.spot_capacity)) == {0, 2, 3, 4, 5, 6}
+    assert (market.spot_price < market.on_demand_price).all()
+    changes = np.flatnonzero((np.diff(market.spot_capacity, axis=1) != 0).any(axis=0)) + 1
+    assert set(changes % 10) == set(range(10))
+    assert "SYNTHETIC" in market.source
+
+
 def test_unknown_sample_is_refused() -> None:
-    with pytest.raises(InputError, match="accepted: v100, v100-unseen"):
+    with pytest.raises(InputError, match="accepted: v100, v100-unseen, fleet"):
         sample_market("h100")
