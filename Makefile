@@ -9,7 +9,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := simulator policies envs training optimizer tests benchmarks $(wildcard examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow-tests spark-tests ray-tests focus-validator-tests browser-tests lint bench policy-figures champion service-champion clean
+.PHONY: help demo test slow-tests spark-tests ray-tests focus-validator-tests browser-tests lint bench policy-figures policy-ablations champion service-champion clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -69,6 +69,10 @@ policy-figures: $(STAMP)  ## the tables of docs/policies.md on held-out zones an
 	$(CHAMPION_MARKETS)
 	$(BIN)/python -m training.champion.figures markets/champion-training.npz markets/champion-held-out.npz
 	$(BIN)/python -m training.champion.model_choice markets/champion-training.npz
+
+policy-ablations: $(STAMP)  ## train the champion's recipe with one part left out at a time: twelve networks
+	$(CHAMPION_MARKETS)
+	$(BIN)/python -m training.champion.ablations markets/champion-training.npz markets/champion-held-out.npz
 
 champion: $(STAMP)  ## train and judge the shipped deadline policy again; about 30 minutes on two cores
 	$(CHAMPION_MARKETS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,19 +23,20 @@ WIDTH = 64
 class _TwoTowers(nn.Module):
     """Separate actor and critic; the actor's output carries the guidance beside it."""
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, width: int, guidance: float) -> None:
         super().__init__()
-        self.latent_dim_pi = WIDTH + COST_GAPS
-        self.latent_dim_vf = WIDTH
-        self.actor = _tower(inputs)
-        self.critic = _tower(inputs)
+        self.guidance = guidance
+        self.latent_dim_pi = width + COST_GAPS
+        self.latent_dim_vf = width
+        self.actor = _tower(inputs, width)
+        self.critic = _tower(inputs, width)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.forward_actor(x), self.forward_critic(x)
 
     def forward_actor(self, x: torch.Tensor) -> torch.Tensor:
         first = x.shape[1] - len(ADVICE_NAMES)
-        return torch.cat([self.actor(x), -GUIDANCE * x[:, first : first + COST_GAPS]], dim=1)
+        return torch.cat([self.actor(x), -self.guidance * x[:, first : first + COST_GAPS]], dim=1)
 
     def forward_critic(self, x: torch.Tensor) -> torch.Tensor:
         critic: torch.Tensor = self.critic(x)
@@ -44,26 +46,35 @@ class _TwoTowers(nn.Module):
 class _Correction(nn.Module):
     """Logits = guidance + a linear map of the hidden layer that starts at zero: at first, the planner."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(WIDTH, COST_GAPS)
+        self.width = width
+        self.linear = nn.Linear(width, COST_GAPS)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        correction: torch.Tensor = self.linear(x[:, :WIDTH])
-        return correction + x[:, WIDTH:]
+        correction: torch.Tensor = self.linear(x[:, : self.width])
+        return correction + x[:, self.width :]
 
 
 class GuidedActorCritic(MaskableActorCriticPolicy):
     """Actor-critic whose actor starts as a soft version of the planner."""
 
+    def __init__(
+        self, *arguments: Any, width: int = WIDTH, guidance: float = GUIDANCE, **settings: Any
+    ) -> None:
+        """As its base, with the width of the hidden layers and the weight of the planner's costs."""
+        self._width, self._guidance = width, guidance
+        super().__init__(*arguments, **settings)
+
     def _build_mlp_extractor(self) -> None:
-        self.mlp_extractor = _TwoTowers(self.features_dim)  # type: ignore[assignment] # same interface
+        towers = _TwoTowers(self.features_dim, self._width, self._guidance)
+        self.mlp_extractor = towers  # type: ignore[assignment] # same interface
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         super()._build(lr_schedule)
-        self.action_net = _Correction()
+        self.action_net = _Correction(self._width)
         settings = {"lr": lr_schedule(1), **self.optimizer_kwargs}
         self.optimizer = self.optimizer_class(self.parameters(), **settings)
 
@@ -98,5 +109,5 @@ def correction_arrays(weights: dict[str, torch.Tensor]) -> dict[str, NDArray[np.
     )
 
 
-def _tower(inputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, WIDTH), nn.Tanh(), nn.Linear(WIDTH, WIDTH), nn.Tanh())
+def _tower(inputs: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())

@@ -23,10 +23,12 @@ from policies.guided.policy import FEATURE_NAMES, bundle_parts
 from policies.network import Network
 from policies.planner import SemiMarkovPlanner
 from policies.planner.fit import TICK_SECONDS, fit_planner_model
+from simulator.deadline import DeadlineBatch
+from simulator.deadline.observation import FloatArray
 from simulator.market import Market
 from simulator.synthetic import SemiMarkovModel
 from training.champion.jobs import LONGEST_TICKS, ChampionJobs, trained_range
-from training.champion.network import GUIDANCE, GuidedActorCritic, WeightAverage, correction_arrays
+from training.champion.network import GUIDANCE, WIDTH, GuidedActorCritic, WeightAverage, correction_arrays
 from training.champion.series import champion_series
 from training.tracking import git_revision
 
@@ -48,6 +50,10 @@ class Recipe:
         clip_range: Of PPO.
         entropy: Weight of the entropy bonus.
         typical_share: Share of jobs near the benchmark's settings.
+        width: Of the two hidden layers.
+        guidance: Weight of the planner's costs in the scores.
+        augmented: Whether series are also shifted, reversed and made up.
+        potential: Whether the reward is the regret against the clairvoyant optimum, or plainly the cost.
     """
 
     steps: int = 16_000_000
@@ -60,6 +66,19 @@ class Recipe:
     clip_range: float = 0.2
     entropy: float = 0.001
     typical_share: float = 0.4
+    width: int = WIDTH
+    guidance: float = GUIDANCE
+    augmented: bool = True
+    potential: bool = True
+
+
+class PlainReward(HindsightReward):
+    """Minus the cost of each tick, in the unit of `HindsightReward`: its ablation."""
+
+    def score(self, batch: DeadlineBatch, cost: FloatArray) -> FloatArray:
+        """Rewards of the tick just run."""
+        missed = self.miss_penalty * (batch.done & batch.missed)
+        return np.asarray(-self.scale * cost / self._usd_per_tick - missed)
 
 
 class _Watched(BaseCallback):
@@ -97,11 +116,11 @@ def train_member(
     """
     torch.set_num_threads(1)
     env = GuidedVecEnv(
-        champion_series(markets, model, seed),
+        champion_series(markets, model, seed, augmented=recipe.augmented),
         recipe.environments,
         SemiMarkovPlanner(model, cache_bytes=3_000_000_000),
         jobs=ChampionJobs(recipe.typical_share),
-        reward=HindsightReward(LONGEST_TICKS),
+        reward=HindsightReward(LONGEST_TICKS) if recipe.potential else PlainReward(LONGEST_TICKS),
         seed=seed,
     )
     agent = MaskablePPO(
@@ -117,6 +136,7 @@ def train_member(
         ent_coef=recipe.entropy,
         seed=seed,
         device="cpu",
+        policy_kwargs={"width": recipe.width, "guidance": recipe.guidance},
     )
     agent.set_logger(Logger(None, []))
     average = WeightAverage()
@@ -156,13 +176,15 @@ def train_champion(
             members[jobs[job]] = job.result()
             watch(jobs[job])
     ordered = [members[seed] for seed in seeds]
-    return guided(name, SemiMarkovPlanner(model), ordered), ordered
+    return guided(name, SemiMarkovPlanner(model), ordered, recipe.guidance), ordered
 
 
-def guided(name: str, planner: SemiMarkovPlanner, members: Sequence[Member]) -> GuidedPolicy:
-    """The policy of some members."""
+def guided(
+    name: str, planner: SemiMarkovPlanner, members: Sequence[Member], guidance: float = GUIDANCE
+) -> GuidedPolicy:
+    """The policy of some members, trained with this weight of the planner's costs."""
     networks = [Network.of(member, activation="tanh") for member in members]
-    return GuidedPolicy.stack(name, planner, GUIDANCE, trained_range(TICK_SECONDS), networks)
+    return GuidedPolicy.stack(name, planner, guidance, trained_range(TICK_SECONDS), networks)
 
 
 def write_champion(

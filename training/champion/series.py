@@ -27,15 +27,20 @@ HAZARD_SPREAD = 0.3
 """Standard deviation of the logarithm of the factor on each hazard of a synthetic zone."""
 
 
-def champion_series(markets: Sequence[Market], model: SemiMarkovModel, seed: int) -> EpisodeMarkets:
+def champion_series(
+    markets: Sequence[Market], model: SemiMarkovModel, seed: int, *, augmented: bool = True
+) -> EpisodeMarkets:
     """Single-pool markets at ticks of ten minutes, all at price 1: jobs bring their price ratio.
 
     Args:
         markets: Real ones, each at its trace's own tick.
         model: Makes the synthetic ones, with hazards that differ from zone to zone.
         seed: Of the synthetic ones.
+        augmented: Without it only the real ones, in one phase and forwards.
     """
     real = [_at_price_one(market.spot_capacity, market.tick_seconds, market) for market in markets]
+    if not augmented:
+        return EpisodeMarkets.of(real, tick_seconds=TICK_SECONDS)
     made = [
         _at_price_one(up[None].astype(np.int32), TICK_SECONDS, None, f"synthetic-{number}")
         for number, up in enumerate(_synthetic(model, np.random.SeedSequence(seed)))

@@ -1,6 +1,8 @@
 """The champion's recipe on a very small scale: it trains, repeats itself, and writes a bundle that loads."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from policies.network import Network
 from policies.planner import SemiMarkovPlanner
 from policies.planner.fit import fit_planner_model
 from policies.registry import load_policy
+from policies.shield import Shielded
 from simulator.deadline import DeadlineJob
 from simulator.deadline.replay import Windows, replay
 from simulator.market import Market, sample_market
@@ -74,3 +77,20 @@ def test_torch_logits_and_numpy_corrections_agree(markets: list[Market]) -> None
     scores = network.outputs(inputs) - 5.0 * inputs[:, -7:-4]
     scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(logits, scores, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "part", [{"potential": False}, {"guidance": 0.0}, {"augmented": False}, {"width": 8}]
+)
+def test_every_part_of_the_recipe_can_be_left_out_and_makes_a_difference(
+    markets: list[Market], part: dict[str, Any]
+) -> None:
+    model = fit_planner_model(markets)
+    whole, without = (train_member(markets, model, recipe, 1) for recipe in (TINY, replace(TINY, **part)))
+    assert any(
+        a.shape != b.shape or (a != b).any() for a, b in zip(whole.values(), without.values(), strict=True)
+    )
+    policy = guided("without", SemiMarkovPlanner(model), [without], replace(TINY, **part).guidance)
+    job = DeadlineJob(8 * 3600, 10 * 3600, 720)
+    table = replay([Shielded(policy)], Windows.each_pool(markets[0], job, 400), job)
+    assert not table["missed"].any()
