@@ -22,10 +22,10 @@ def waterfall(scenarios: Sequence[Scenario]) -> go.Figure:
     roles = [role for role in LEVELS if role in by_role]
     costs = [by_role[role].monthly_usd for role in roles]
     steps = [costs[0], *np.diff(costs)]
-    names = [TITLES[role] for role in roles]
+    names = [TITLES[role].replace(" ", "<br>") for role in roles]
     figure = go.Figure(
         go.Waterfall(
-            x=[*names, "left to pay at least"],
+            x=[*names, "least<br>possible"],
             y=[*steps, 0.0],
             measure=["absolute", *["relative"] * (len(steps) - 1), "total"],
             text=[_money(costs[0]), *(f"{step:+,.0f}" for step in steps[1:]), _money(costs[-1])],

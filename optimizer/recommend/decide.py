@@ -60,8 +60,8 @@ def _change_nothing(found: Judged, tried: list[Scenario], keeping: list[Scenario
         reasons.append(
             f"{_title(one)} keeps the SLA, but costs {-one.saving_usd:,.2f} USD a month more than the bill."
             if one.saving_usd < 0
-            else f"{_title(one)} keeps the SLA, but its saving of {one.saving_usd:,.2f} USD a month is not above "
-            f"zero with its whole interval ({low:,.2f} to {high:,.2f} USD)."
+            else f"{_title(one)} keeps the SLA, but its saving of {one.saving_usd:,.2f} USD a month is not "
+            f"above zero with its whole interval ({low:,.2f} to {high:,.2f} USD)."
         )
     return Decision(
         action="change-nothing",

@@ -23,7 +23,7 @@ SCENARIOS = (
     "saving",
     "of the bill",
     "SLA",
-    "interruptions a week",
+    "interrupted a week",
     "on-demand h",
     "spot h",
     "committed h",
@@ -121,7 +121,7 @@ def _scenario_row(one: Scenario) -> list[dict[str, object]]:
 
 def _sla(sla: Sla | None) -> tuple[object, str]:
     if sla is None:
-        return -1.0, ""
+        return "", ""
     mark = "✓" if sla.holds else "✗"
     if sla.measure == "availability":
         return sla.value, f"{mark} {sla.value:.4f} (≥ {sla.bound:.4f}), target {sla.target:.4g}"
@@ -129,7 +129,10 @@ def _sla(sla: Sla | None) -> tuple[object, str]:
 
 
 def _cells(cells: list[Any]) -> list[dict[str, object]]:
-    return [{"value": value, "text": text} for value, text in cells]
+    return [
+        {"value": value, "text": text, "words": isinstance(value, str) or text[:1] in ("✓", "✗")}
+        for value, text in cells
+    ]
 
 
 def _part(found: Found, place: int, one: WorkloadReport) -> dict[str, object]:
