@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Hashable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +28,7 @@ from pydantic import (
 
 from simulator.errors import InputError
 from simulator.market import Pool
+from simulator.whole_file import write_whole
 
 VERSION = 1
 HIGHEST_BYTES = 64 << 20
@@ -371,19 +370,7 @@ def write_plan(plan: Plan, path: Path) -> None:
     text = _HEADER + yaml.dump(
         plan.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110
     )
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    write_whole(path, text)
 
 
 _HEADER = """\

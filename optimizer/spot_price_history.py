@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from botocore.client import BaseClient
 from botocore.config import Config
 
 from simulator.errors import InputError, SpotwiseError
+from simulator.whole_file import write_whole
 
 
 def ec2_client(region: str, profile: str | None = None) -> BaseClient:
@@ -102,15 +102,4 @@ def write_history(events: Sequence[dict[str, str]], path: Path) -> None:
     Raises:
         InputError: The file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(json.dumps({"SpotPriceHistory": list(events)}, indent=4) + "\n", "utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); accepted: a writable folder"
-        ) from error
+    write_whole(path, json.dumps({"SpotPriceHistory": list(events)}, indent=4) + "\n")

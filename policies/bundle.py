@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from simulator.errors import InputError
+from simulator.whole_file import write_whole
 
 FORMAT_VERSION = 1
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
@@ -120,7 +119,7 @@ def write_bundle(path: Path, manifest: BundleManifest, weights: Weights) -> str:
     except ValueError as error:
         raise InputError(f"{path}: the manifest holds a number that is not finite") from error
     content = _zipped({MANIFEST: text.encode(), WEIGHTS: tensors})
-    _write_whole(path, content)
+    write_whole(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -240,22 +239,3 @@ def _zipped(entries: Mapping[str, bytes]) -> bytes:
             info.external_attr = 0o644 << 16
             archive.writestr(info, content)
     return buffer.getvalue()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); what was there is unchanged"
-        ) from error

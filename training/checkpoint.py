@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 
 from simulator.errors import InputError
+from simulator.whole_file import write_whole
 
 VERSION = "1"
 ACCEPTED = "accepted: a checkpoint that `spotwise train` wrote"
@@ -50,22 +49,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         name: np.ascontiguousarray(array).reshape(array.shape) for name, array in checkpoint.arrays.items()
     }
     content = save_arrays(arrays, {"version": VERSION, "note": json.dumps(dict(checkpoint.note))})
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(
-            f"{path}: checkpoint cannot be written ({error.strerror}); the previous one, if any, is unchanged"
-        ) from error
+    write_whole(path, content, "checkpoint")
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

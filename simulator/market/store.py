@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 import tokenize
 import zipfile
 import zlib
@@ -17,6 +15,7 @@ import numpy as np
 
 from simulator.errors import InputError
 from simulator.market.market import Market, Pool
+from simulator.whole_file import whole_file
 
 FORMAT_VERSION = 1
 HIGHEST_BYTES = 8 << 30
@@ -44,28 +43,14 @@ def save_market(market: Market, path: Path) -> None:
         "pools": [[pool.provider, pool.region, pool.zone, pool.instance_type] for pool in market.pools],
         "source": market.source,
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with temporary.open("xb") as file:
-                np.savez_compressed(
-                    file,
-                    header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-                    spot_price=market.spot_price,
-                    spot_capacity=market.spot_capacity,
-                    on_demand_price=market.on_demand_price,
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); what was there is unchanged"
-        ) from error
+    with whole_file(path) as file:
+        np.savez_compressed(
+            file,
+            header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+            spot_price=market.spot_price,
+            spot_capacity=market.spot_capacity,
+            on_demand_price=market.on_demand_price,
+        )
 
 
 def load_market(path: Path) -> Market:

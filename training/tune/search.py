@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from policies.baselines import UniformProgress
 from simulator.errors import InputError, SpotwiseError
+from simulator.whole_file import write_whole
 from training.config import TrainingConfig
 from training.tracking import NoTracker, Status, Tracker, flat, git_revision
 from training.trainer import Data, interruptions
@@ -296,9 +297,7 @@ class Search:
             f"# spotwise tune: trial {trial.number} of {self.out / FILE}, {trial.value:.4f} of the gap "
             f"closed after {self.space.steps} steps\n"
         ) + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        temporary = path.with_name(f".{BEST}.new")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text)
         return path
 
     def _found(self, study: optuna.Study, run: str) -> Found:

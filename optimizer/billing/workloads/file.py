@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from simulator.errors import InputError
+from simulator.whole_file import whole_file, write_whole
 
 if TYPE_CHECKING:
     from simulator.deadline.job import DeadlineJob
@@ -299,14 +300,9 @@ def save_workloads(path: Path, found: WorkloadFile) -> None:
         for w in found.workloads
     ]
     series = path.parent / found.demand_file
-    partial = series.with_suffix(".partial")
-    pq.write_table(pa.concat_tables(tables), partial)
-    partial.replace(series)
-    draft = path.with_suffix(".partial")
-    draft.write_text(
-        _HEADER + yaml.safe_dump(_plain(found), sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )
-    draft.replace(path)
+    with whole_file(series) as file:
+        pq.write_table(pa.concat_tables(tables), file)
+    write_whole(path, _HEADER + yaml.safe_dump(_plain(found), sort_keys=False, allow_unicode=True))
 
 
 _HEADER = """\
