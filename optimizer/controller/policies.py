@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 from optimizer.plan import PolicyReference, file_sha256
 from policies.protocol import DeadlinePolicy
 from policies.registry import CHAMPIONS, load_policy
-from policies.service import EvenSpread, OnDemandOnly, ServicePolicy, SpotHedge
+from policies.service import ServicePolicy
 from simulator.errors import InputError
 
 
@@ -38,16 +36,7 @@ def load_service_policy(reference: PolicyReference) -> ServicePolicy:
         InputError: It cannot be loaded, or its bundle is not the one that the plan names.
     """
     _check(reference)
-    if reference.name not in _SERVICE:
-        raise InputError(f"no service policy {reference.name!r}; accepted: {', '.join(_SERVICE)}")
-    return _SERVICE[reference.name]()
-
-
-_SERVICE: Mapping[str, Callable[[], ServicePolicy]] = {
-    "on-demand": OnDemandOnly,
-    "even-spread": EvenSpread,
-    **{f"spothedge-{spares}": partial(SpotHedge, spares) for spares in (0, 1, 2)},
-}
+    return load_policy(reference.name, "service")
 
 
 def _check(reference: PolicyReference) -> None:

@@ -108,7 +108,11 @@ def test_work_left_is_the_kernels_at_every_tick(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("cold_minutes", [0.0, 30.0])
-@pytest.mark.parametrize("policy", [EvenSpread(), SpotHedge(1)], ids=lambda policy: policy.name)
+@pytest.mark.parametrize(
+    "policy",
+    [EvenSpread(), SpotHedge(1), load_policy("look-ahead", "service")],
+    ids=lambda policy: policy.name,
+)
 def test_services_ask_and_cost_the_same(begin: Begin, policy: ServicePolicy, cold_minutes: float) -> None:
     of = cut(1000, 200, 3)
     rng = np.random.default_rng(3)
@@ -168,6 +172,25 @@ def test_a_restart_at_every_tick_changes_nothing(begin: Begin) -> None:
         assert cloud.jobs[name].cost[0] == batch.cost[0]
     costs = {fleet.names[0]: fleet.cost[0] for fleet, _ in run.controller.jobs}
     assert costs == {name: batch.cost[0] for name, batch in cloud.jobs.items()}
+
+
+def test_a_service_restarted_at_every_tick_asks_the_same(begin: Begin) -> None:
+    of = cut(1000, 120, 3)
+    the_plan = plan(of, service(of, policy="look-ahead"))
+    asked = []
+    for restarted in (False, True):
+        cloud = SimulatedCloud(of, the_plan)
+        run = begin(the_plan, cloud)
+        asked.append([])
+        for _ in range(119):
+            report = run.controller.run_tick()
+            asked[-1].append(report.wanted[run.controller.services[0][0].key].tolist())
+            cloud.advance()
+            if restarted:
+                run.journal.close()
+                run = begin(the_plan, cloud)
+        run.journal.close()
+    assert asked[0] == asked[1]
 
 
 def test_the_clock_of_the_plan_is_the_markets(begin: Begin) -> None:
