@@ -146,6 +146,20 @@ class EndpointSettings(_Settings):
     port: int = Field(default=0, ge=0, le=65_535)
 
 
+class LeaseSettings(_Settings):
+    """Several controllers of one name: the one with the lease acts, the others look on.
+
+    Attributes:
+        table: DynamoDB table with the partition key `name`.
+        region: Its region.
+        seconds: A leader that does not renew for so long is replaced; more than two ticks is wise.
+    """
+
+    table: str = Field(min_length=3, max_length=255)
+    region: str = Field(min_length=2, max_length=40)
+    seconds: float = Field(default=120.0, ge=10, le=86_400)
+
+
 class JournalSettings(_Settings):
     """The journal.
 
@@ -176,6 +190,7 @@ class ControllerSettings(_Settings):
         canary: Canary mode.
         endpoint: Status and metrics.
         journal: The journal.
+        lease: None = this is the only controller of its name.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = "spotwise"
@@ -191,3 +206,4 @@ class ControllerSettings(_Settings):
     canary: CanarySettings = CanarySettings()
     endpoint: EndpointSettings = EndpointSettings()
     journal: JournalSettings = JournalSettings()
+    lease: LeaseSettings | None = None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,6 +15,7 @@ from typing import Any
 from optimizer.controller.config import ControllerSettings, Mode
 from optimizer.controller.endpoint import Endpoint
 from optimizer.controller.journal import Journal, JournalFull
+from optimizer.controller.lease import DynamoLease, Lease
 from optimizer.controller.loop import Controller
 from optimizer.controller.observe import Tell
 from optimizer.controller.providers import Provider
@@ -62,7 +66,8 @@ class Daemon:
         self.settings, self.provider, self.journal = settings, provider, journal
         self.counts = Counts()
         self._log = log
-        self.controller = Controller(plan, settings, provider, journal, self._told, mode)
+        self._lease = _make_lease(settings, provider)
+        self.controller = Controller(plan, settings, provider, journal, self._told, mode, self._lease)
         self._stop = threading.Event()
         self._status: dict[str, Any] = {}
         self._backed_up = 0.0
@@ -146,6 +151,8 @@ class Daemon:
                     break
                 self._wait(self.controller.next_tick(report.now))
         finally:
+            if self._lease is not None:
+                self._lease.release()
             if self.endpoint is not None:
                 self.endpoint.stop()
         return ticks
@@ -211,3 +218,19 @@ class Daemon:
             f"{len(report.trips)} guard trips, {self._status['rate_usd_per_hour']:.4f} USD/h"
             + (f", held: {report.held}" if report.held else ""),
         )
+
+
+def _make_lease(settings: ControllerSettings, provider: Provider) -> Lease | None:
+    if settings.lease is None:
+        return None
+    from optimizer.controller.providers.aws.clients import Clients
+
+    return DynamoLease(
+        Clients()("dynamodb", settings.lease.region),
+        settings.lease.table,
+        settings.name,
+        f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        seconds=settings.lease.seconds,
+        now=provider.clock.now,
+        steady=provider.clock.steady,
+    )

@@ -145,6 +145,18 @@ class JobFleet:
         self.at = np.where(seen | (~self.done & (now >= self.begins)), now, self.at)
         return [self.names[row] for row in np.flatnonzero(lost)]
 
+    def adopt(self, held: IntArray, inventory: Inventory, now: float) -> None:
+        """Take over jobs that run although nothing is recorded: another one began them, or one that died.
+
+        Work before this moment is not counted; what is left of the restart is.
+        """
+        found = self.active & (self.placement == IDLE) & (held.max(axis=1) >= self.nodes)
+        for row in np.flatnonzero(found).tolist():
+            column = int(np.argmax(held[row]))
+            self.placement[row] = ON_DEMAND if column == self.pools_each else FIRST_SPOT + column
+            begun = max(one.launched_at for one in inventory.live(self.names[row]))
+            self.pending[row] = max(self.restart_overhead[row] - max(now - begun, 0.0), 0.0)
+
     def observe(
         self,
         rows: IntArray,

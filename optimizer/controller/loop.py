@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from optimizer.controller.hook import CheckpointHook
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.jobs import JobFleet
 from optimizer.controller.journal import InstanceRow, Journal, JournalFull
+from optimizer.controller.lease import FencedCapacity, FencedGroups, Lease
 from optimizer.controller.losses import take_in
 from optimizer.controller.moves import Move, job_moves, rate_of, service_moves
 from optimizer.controller.observe import Observer, Sight, Tell, Watch
@@ -53,6 +55,7 @@ class Controller:
         journal: Journal,
         tell: Tell,
         mode: Mode | None = None,
+        lease: Lease | None = None,
     ) -> None:
         """Continue where the journal ends, or begin.
 
@@ -63,12 +66,21 @@ class Controller:
             journal: An open journal.
             tell: Takes events; they are journalled by the caller.
             mode: Instead of the settings' mode.
+            lease: Who may act, where there are several controllers.
 
         Raises:
             InputError: A policy cannot be loaded, or the journal is of another plan's workloads.
         """
         self.plan, self.settings, self.journal = plan, settings, journal
         self.mode: Mode = mode or settings.mode
+        self._lease = lease
+        self._leads = True
+        if lease is not None:
+            provider = replace(
+                provider,
+                capacity=FencedCapacity(provider.capacity, lease),
+                groups=FencedGroups(provider.groups, lease) if provider.groups is not None else None,
+            )
         self.provider = provider
         self.paused = journal.recall("paused") == "yes"
         self.killed = False
@@ -192,6 +204,9 @@ class Controller:
     def run_tick(self) -> Report:
         """Run one tick; never raises for what a cloud, a policy or a disk does."""
         began = time.perf_counter()
+        self._leads = self._lease is None or self._lease.hold()
+        if self._lease is not None and self._lease.problem:
+            self.tell("error", "lease", f"the lease cannot be asked for: {self._lease.problem}")
         now, in_doubt = self.watch.now(self.tell)
         report = Report(self.tick_number(now), now)
         report.between = report.tick == self._decided
@@ -274,6 +289,7 @@ class Controller:
         for fleet, _ in self.jobs:
             late = fleet.missed.copy()
             interrupted[fleet.key] = set(fleet.look(sight.now, fleet.held(self.inventory), ended))
+            fleet.adopt(fleet.held(self.inventory), self.inventory, sight.now)
             for row in np.flatnonzero(fleet.missed & ~late):
                 if self._acts(fleet.names[row]):
                     self.tell("error", "deadline-missed", f"{fleet.names[row]} is not done in time")
@@ -342,6 +358,8 @@ class Controller:
             return "kill-switch"
         if self.paused:
             return "paused"
+        if not self._leads:
+            return "not-leader"
         if sight.now >= self.plan.expires.timestamp():
             return "plan-expired"
         if self._journal_full:

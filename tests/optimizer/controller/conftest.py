@@ -13,6 +13,7 @@ import pytest
 
 from optimizer.controller.config import ControllerSettings
 from optimizer.controller.journal import Journal
+from optimizer.controller.lease import Lease
 from optimizer.controller.loop import Controller
 from optimizer.controller.providers import Provider
 from optimizer.plan import Plan
@@ -43,6 +44,7 @@ def begin(state_root: Path) -> Any:
         provider: Provider | None = None,
         mode: str = "apply",
         folder: str = "state",
+        lease: Lease | None = None,
         **settings: Any,
     ) -> Run:
         state_dir = state_root / folder
@@ -59,7 +61,12 @@ def begin(state_root: Path) -> Any:
         opened.append(journal)
         events: list[tuple[str, str, str]] = []
         controller = Controller(
-            the_plan, made, provider or cloud.provider(), journal, lambda *event: events.append(event)
+            the_plan,
+            made,
+            provider or cloud.provider(),
+            journal,
+            lambda *event: events.append(event),
+            lease=lease,
         )
         return Run(controller, journal, cloud, events)
 

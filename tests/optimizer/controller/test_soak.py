@@ -23,6 +23,7 @@ def resident_bytes() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_a_month_of_a_thousand_workloads(state_root: Path) -> None:
     rng = np.random.default_rng(0)
     of = market(rng.integers(0, 6, (2, HOURS + 2)), tick_seconds=3600, spot=[[1.0], [1.1]])
