@@ -177,7 +177,7 @@ def test_a_restart_at_every_tick_changes_nothing(begin: Begin) -> None:
 def test_a_service_restarted_at_every_tick_asks_the_same(begin: Begin) -> None:
     of = cut(1000, 120, 3)
     the_plan = plan(of, service(of, policy="look-ahead"))
-    asked = []
+    asked: list[list[object]] = []
     for restarted in (False, True):
         cloud = SimulatedCloud(of, the_plan)
         run = begin(the_plan, cloud)
