@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import signal
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,12 @@ def make_provider(settings: ControllerSettings, plan: Plan) -> Provider:
         from simulator.market import Market
 
         chosen = settings.provider.simulated
-        cloud = SimulatedCloud(Market.load(chosen.market), plan, seconds_per_tick=chosen.seconds_per_tick)
-        return cloud.provider()
+        market = Market.load(chosen.market)
+        if chosen.begins == "plan":
+            tick = market.tick_seconds
+            first = math.ceil(plan.created.timestamp() / tick) * tick
+            market = replace(market, start=datetime.fromtimestamp(first, UTC))
+        return SimulatedCloud(market, plan, seconds_per_tick=chosen.seconds_per_tick).provider()
     from optimizer.controller.providers.aws import aws_provider
 
     assert settings.provider.aws is not None  # noqa: S101 -- the settings' validator has checked it

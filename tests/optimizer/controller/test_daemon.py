@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,25 @@ def _fields(schema: dict[str, Any]) -> set[str]:
     for part in schema["$defs"].values():
         names |= set(part["properties"])
     return names - {"template", "version", "subnets", "via"}
+
+
+def test_a_plan_of_today_runs_on_a_market_of_last_year(folder: Path) -> None:
+    today = market([[9] * 300], tick_seconds=600)
+    moved = replace(today, start=today.start + timedelta(days=300, seconds=17))
+    the_plan = plan(
+        moved, job(replace(today, start=today.start + timedelta(days=300, hours=1)), deadline_hours=15.0)
+    )
+    path = folder / "market.npz"
+    market([[9] * 300]).save(path)
+    write_plan(the_plan, folder / "plan.yaml")
+    done = invoke(folder, "run", "--plan", str(folder / "plan.yaml"), "--mode", "apply", "--json")
+    assert done.exit_code == 0, done.output
+    (one,) = json.loads(done.stdout)["workloads"]
+    assert one["state"] == "done"
+    settings = folder / "controller.yaml"
+    settings.write_text(settings.read_text().replace("seconds_per_tick: 0.05", "begins: market"))
+    refused = invoke(folder, "run", "--plan", str(folder / "plan.yaml"))
+    assert "does not fit the market" in str(refused.exception)
 
 
 @pytest.fixture
