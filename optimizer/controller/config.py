@@ -18,13 +18,13 @@ class SimulatedSettings(_Settings):
     """The simulator's kernels as a cloud.
 
     Attributes:
-        market: Market file.
+        market: Market file, or several of one tick; several begin together and end with the shortest.
         seconds_per_tick: Real seconds per tick; 0 = as fast as it goes.
         begins: When the market's first tick is: as it was recorded, or at the first whole tick after the plan
             was created, so that a plan of today can be rehearsed on a market of last year.
     """
 
-    market: Path
+    market: Path | tuple[Path, ...]
     seconds_per_tick: float = Field(default=0.0, ge=0, le=3600)
     begins: Literal["market", "plan"] = "plan"
 

@@ -36,11 +36,10 @@ def make_provider(settings: ControllerSettings, plan: Plan) -> Provider:
         InputError: It does not fit the plan.
     """
     if settings.provider.simulated is not None and settings.provider.kind == "simulated":
-        from optimizer.controller.providers.simulated import SimulatedCloud
-        from simulator.market import Market
+        from optimizer.controller.providers.simulated import SimulatedCloud, joined
 
         chosen = settings.provider.simulated
-        market = Market.load(chosen.market)
+        market = joined(chosen.market if isinstance(chosen.market, tuple) else (chosen.market,))
         if chosen.begins == "plan":
             tick = market.tick_seconds
             first = math.ceil(plan.created.timestamp() / tick) * tick

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -311,3 +312,33 @@ class SimulatedCloud:
         ended = replace(one, state="gone", ended_at=self.now())
         self._instances[one.id] = ended
         self._held[one.workload].pop(one.id, None)
+
+
+def joined(files: Sequence[Path]) -> Market:
+    """One market of several files: all begin when the first one does and end with the shortest.
+
+    Raises:
+        InputError: A file cannot be read, ticks differ, or a pool is in two files.
+    """
+    markets = [Market.load(path) for path in files]
+    if not markets:
+        raise InputError("provider.simulated.market: an empty list; accepted: one market file or several")
+    for path, market in zip(files, markets, strict=True):
+        if market.tick_seconds != markets[0].tick_seconds:
+            raise InputError(
+                f"{path}: a tick of {market.tick_seconds} s beside {markets[0].tick_seconds} s in "
+                f"{files[0]}; "
+                "accepted: the same tick"
+            )
+    if len(markets) == 1:
+        return markets[0]
+    ticks = min(market.ticks for market in markets)
+    return Market(
+        tuple(pool for market in markets for pool in market.pools),
+        markets[0].tick_seconds,
+        markets[0].start,
+        np.concatenate([market.spot_price[:, :ticks] for market in markets]),
+        np.concatenate([market.spot_capacity[:, :ticks] for market in markets]),
+        np.concatenate([market.on_demand_price[:, :ticks] for market in markets]),
+        ", ".join(market.source for market in markets),
+    )
