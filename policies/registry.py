@@ -8,7 +8,14 @@ from typing import Literal, TypeVar, overload
 
 from policies.bundle import KINDS, Bundle, Kind, read_bundle
 from policies.protocol import DeadlinePolicy
-from policies.service.names import LOOK_AHEAD, SERVICE_NAMES, look_ahead_of, service_policy
+from policies.service.names import (
+    LOOK_AHEAD,
+    RESIDUAL,
+    SERVICE_NAMES,
+    look_ahead_of,
+    residual_of,
+    service_policy,
+)
 from policies.service.protocol import ServicePolicy
 from policies.shield import Shielded
 from simulator.errors import InputError
@@ -180,5 +187,8 @@ DEADLINE_ALGORITHMS: dict[str, Callable[[Bundle], DeadlinePolicy]] = {
     "deadline-guided": _deadline_guided,
 }
 """What `algorithm` in a bundle's manifest may be, and how the policy is made from the bundle."""
-SERVICE_ALGORITHMS: dict[str, Callable[[Bundle], ServicePolicy]] = {LOOK_AHEAD: look_ahead_of}
+SERVICE_ALGORITHMS: dict[str, Callable[[Bundle], ServicePolicy]] = {
+    LOOK_AHEAD: look_ahead_of,
+    RESIDUAL: residual_of,
+}
 """The same for services."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from policies.bundle import Bundle
+from policies.bundle import Bundle, Weights
 from policies.service.protocol import ServicePolicy
 from simulator.errors import InputError
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 LOOK_AHEAD = "service-look-ahead"
 """Algorithm of bundles that hold a survival curve and the planner's settings."""
+RESIDUAL = "service-residual"
+"""Algorithm of bundles that hold a network on top of it too."""
 _SPOTHEDGE = re.compile(r"spothedge-(\d)")
 _STATIC_MIX = re.compile(r"static-mix-(?:(\d{1,6})\+)?(\d{1,3})(-lowest-price)?")
 
@@ -70,13 +73,32 @@ def look_ahead_of(bundle: Bundle) -> ServicePolicy:
     Raises:
         InputError: Weights or settings are missing, unknown or out of range.
     """
+    return planner_of(bundle.weights, bundle.manifest.parameters, bundle.manifest.name)
+
+
+def residual_of(bundle: Bundle) -> ServicePolicy:
+    """The planner with a network on top that a bundle describes.
+
+    Raises:
+        InputError: As for `ResidualPlanner.of`.
+    """
+    from policies.service.residual import ResidualPlanner
+
+    return ResidualPlanner.of(bundle)
+
+
+def planner_of(weights: Weights, parameters: Mapping[str, Any], name: str) -> LookAhead:
+    """The planner of a survival curve and settings as bundles hold them.
+
+    Raises:
+        InputError: Weights or settings are missing, unknown or out of range.
+    """
     from policies.service.lookahead import LookAhead, LookAheadSettings, Survival
 
-    if set(bundle.weights) != {"edges", "rates"}:
-        raise InputError(f"weights {', '.join(sorted(bundle.weights))}; accepted: edges, rates")
+    if set(weights) != {"edges", "rates"}:
+        raise InputError(f"weights {', '.join(sorted(weights))}; accepted: edges, rates")
     settings: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in bundle.manifest.parameters.items()
+        field: tuple(value) if isinstance(value, list) else value for field, value in parameters.items()
     }
     numbers = [number for value in settings.values() for number in np.atleast_1d(np.asarray(value, object))]
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
@@ -85,8 +107,10 @@ def look_ahead_of(bundle: Bundle) -> ServicePolicy:
         made = LookAheadSettings(**settings)
     except TypeError as error:
         raise InputError(f"parameters of {LOOK_AHEAD}: {error}") from error
-    survival = Survival.of(bundle.weights["edges"], bundle.weights["rates"])
-    return LookAhead(survival, made, name=bundle.manifest.name)
+    for field, value in dataclasses.asdict(LookAheadSettings()).items():
+        if np.shape(settings.get(field, value)) != np.shape(value):
+            raise InputError(f"parameter {field} of {LOOK_AHEAD}: accepted: as in {value}")
+    return LookAhead(Survival.of(weights["edges"], weights["rates"]), made, name=name)
 
 
 def _look_ahead() -> LookAhead:
