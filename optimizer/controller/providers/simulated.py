@@ -31,6 +31,9 @@ from simulator.errors import InputError
 from simulator.market import Market, ticks_for
 from simulator.service import Service, ServiceBatch
 
+TOKEN_TICKS = 20
+"""A client token is remembered this long, as on AWS for a limited time."""
+
 
 class SimulatedCloud:
     """A cloud that replays a market. It is its own clock, prices, capacity and interruptions.
@@ -72,7 +75,7 @@ class SimulatedCloud:
         self._workloads = {one.name: one for one in plan.workloads}
         self._instances: dict[str, Instance] = {}
         self._held: dict[str, dict[str, Instance]] = {one.name: {} for one in plan.workloads}
-        self._answers: dict[str, LaunchResult] = {}
+        self._answers: dict[str, tuple[int, LaunchResult]] = {}
         self._notices: list[Notice] = []
         self._made = 0
         self._stacks: dict[tuple[str, ...], MarketStack] = {}
@@ -129,6 +132,9 @@ class SimulatedCloud:
             if not service.done[0]:
                 service.step(self._counts(name))
         self.tick += 1
+        self._answers = {
+            token: answer for token, answer in self._answers.items() if answer[0] > self.tick - TOKEN_TICKS
+        }
         self._begin_jobs()
         for name in self._held:
             self._reclaim(name)
@@ -164,7 +170,7 @@ class SimulatedCloud:
     def launch(self, request: Launch) -> LaunchResult:
         """Grant what the pool has for this workload; see `Capacity.launch`."""
         if request.token in self._answers:
-            return self._answers[request.token]
+            return self._answers[request.token][1]
         if request.workload not in self._held or request.pool.name not in self._place:
             raise Refused(f"no workload {request.workload!r} or no pool {request.pool.name}")
         granted = request.count
@@ -192,7 +198,7 @@ class SimulatedCloud:
             self._instances[one.id] = self._held[request.workload][one.id] = one
             ids.append(one.id)
         result = LaunchResult(tuple(ids), "" if granted == request.count else "capacity")
-        self._answers[request.token] = result
+        self._answers[request.token] = (self.tick, result)
         return result
 
     def terminate(self, ids: Sequence[str]) -> None:
