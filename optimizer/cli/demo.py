@@ -29,6 +29,8 @@ def demo(
 ) -> None:
     """Train a small policy on sample markets and judge it beside everything else on windows it has not seen.
 
+    Then judge the shipped policies for a service that needs instances at every minute.
+
     Needs no data and no account. Writes DIR/report.html, one self-contained page, and prints its tables.
     """
     from rich.console import Console
@@ -60,16 +62,19 @@ def demo(
         bar.update(task, description="done", completed=1.0)
     if as_json:
         scenarios = {result.scenario.title: result.summary for result in found.results}
-        typer.echo(
-            json.dumps({"report": str(page), "seed": seed, "steps": steps, "jobs": scenarios}, indent=2)
-        )
+        printed = {"report": str(page), "seed": seed, "steps": steps, "jobs": scenarios}
+        typer.echo(json.dumps({**printed, "service": found.service.figures()}, indent=2))
         return
     from optimizer.cli.evaluate import summary_table
+    from optimizer.cli.evaluate_service import service_table
+    from optimizer.demo.service_part import TITLE
 
     console = Console()
     for result in found.results:
         console.print(f"\n48 h of work, {result.scenario.title}", highlight=False)
         console.print(summary_table(result.summary))
+    console.print(f"\n{TITLE}", highlight=False)
+    console.print(service_table(found.service.summary))
     console.print(summary_in_words(found), highlight=False)
     if why_not:
         console.print(f"No policy was trained: {why_not}", highlight=False, markup=False)

@@ -14,7 +14,8 @@ INK = "#7d8794"
 GRID = "rgba(128,138,150,0.22)"
 
 
-def _laid_out(figure: go.Figure, *, height: int, **layout: object) -> go.Figure:
+def laid_out(figure: go.Figure, *, height: int, **layout: object) -> go.Figure:
+    """The same figure in the page's style."""
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 16, "t": 8, "b": 40},
@@ -41,10 +42,10 @@ def timeline(result: Result) -> go.Figure:
     spans: dict[str, list[tuple[str, float, float]]] = {"spot": [], "on-demand": [], "idle": []}
     for label, name in zip(lanes, names, strict=True):
         for code, kind in ((2, "spot"), (1, "on-demand"), (0, "idle")):
-            for first, last in _runs(window.placements[label] == code):
+            for first, last in runs(window.placements[label] == code):
                 spans[kind].append((name, first * hours, (last - first) * hours))
     sky = [
-        ("spot available", first * hours, (last - first) * hours) for first, last in _runs(window.available)
+        ("spot available", first * hours, (last - first) * hours) for first, last in runs(window.available)
     ]
     for kind, colour, bars in (
         ("spot", SPOT, spans["spot"]),
@@ -65,7 +66,7 @@ def timeline(result: Result) -> go.Figure:
         )
     figure.update_yaxes(categoryorder="array", categoryarray=["spot available", *reversed(names)])
     figure.update_xaxes(title="hours since the job began", range=[0, len(window.available) * hours])
-    return _laid_out(figure, height=96 + 34 * (len(lanes) + 1), barmode="overlay")
+    return laid_out(figure, height=96 + 34 * (len(lanes) + 1), barmode="overlay")
 
 
 def mean_costs(result: Result) -> go.Figure:
@@ -100,7 +101,7 @@ def mean_costs(result: Result) -> go.Figure:
         font={"color": SPOT},
     )  # fmt: skip
     figure.update_xaxes(title="mean cost of a job, USD", rangemode="tozero")
-    figure = _laid_out(figure, height=70 + 36 * len(rows), showlegend=False)
+    figure = laid_out(figure, height=70 + 36 * len(rows), showlegend=False)
     figure.update_layout(margin={"t": 26})
     return figure
 
@@ -130,7 +131,7 @@ def gaps(result: Result) -> go.Figure:
     )
     lowest = min([0.0, *(100 * gap for _, gap in rows)])
     figure.update_xaxes(title="% of the way from Uniform Progress", range=[max(lowest * 1.1, -150), 105])
-    return _laid_out(figure, height=70 + 36 * len(rows), showlegend=False)
+    return laid_out(figure, height=70 + 36 * len(rows), showlegend=False)
 
 
 def distributions(result: Result) -> go.Figure:
@@ -169,10 +170,20 @@ def distributions(result: Result) -> go.Figure:
         )
     )
     figure.update_xaxes(title="cost of a job, USD")
-    return _laid_out(figure, height=70 + 42 * (len(labels) + 1), showlegend=False)
+    return laid_out(figure, height=70 + 42 * (len(labels) + 1), showlegend=False)
 
 
-def _runs(wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[tuple[int, int]]:
+def runs(wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[tuple[int, int]]:
     """First tick and the tick after the last of every run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]]).astype(np.int8)))
     return [(int(first), int(last)) for first, last in edges.reshape(-1, 2)]
+
+
+def html_of(figure: go.Figure) -> str:
+    """The figure as a part of the page."""
+    html: str = figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        config={"displaylogo": False, "responsive": True, "displayModeBar": False},
+    )
+    return html

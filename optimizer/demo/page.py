@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import secrets
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from optimizer.demo import charts
+from optimizer.demo import charts, service_part
 from optimizer.demo.run import (
     HEURISTICS,
     JUDGING_MARKET,
@@ -24,8 +21,10 @@ from optimizer.demo.run import (
     Demo,
     Result,
 )
-from simulator.errors import InputError
+from optimizer.demo.service import MARKET
+from optimizer.demo.table import table_row
 from simulator.market import Market
+from simulator.whole_file import write_whole
 
 HEADINGS = (
     "policy",
@@ -59,6 +58,8 @@ def render(demo: Demo, why_not: str = "") -> str:
         why_not=why_not,
         headings=HEADINGS,
         parts=[_part(result) for result in demo.results],
+        service=service_part.part(demo.service),
+        weeks=demo.service.summary["episodes"],
         provenance=_provenance(demo),
         commands=(
             f"spotwise demo --seed {demo.seed} --steps {demo.steps} --out demo-report",
@@ -75,23 +76,11 @@ def write_page(text: str, path: Path) -> None:
     Raises:
         InputError: It cannot be written.
     """
-    try:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    write_whole(path, text)
 
 
 def summary_in_words(demo: Demo) -> str:
-    """Two or three sentences that a manager understands; honest whatever the result is."""
+    """A few sentences that a manager understands; honest whatever the result is."""
     first = demo.results[0].summary["policies"]
     best = _best_heuristic(first)
     sentences = [
@@ -116,7 +105,7 @@ def summary_in_words(demo: Demo) -> str:
             if behind
             else "The policy trained here was the cheapest of all in both jobs."
         )
-    return " ".join(sentences)
+    return " ".join([*sentences, service_part.in_words(demo.service)])
 
 
 def _listed(names: list[str]) -> str:
@@ -144,17 +133,14 @@ def _numbers(demo: Demo) -> list[dict[str, str]]:
     return [
         {
             "value": f"{1 - tight[label]['relative_to_on_demand']:.0%}",
-            "label": f"saved on the tight job, {who}",
+            "label": f"saved on the tight deadline job, {who}",
         },
         {
             "value": f"{1 - loose[label]['relative_to_on_demand']:.0%}",
-            "label": f"saved on the loose job, {who}",
-        },
-        {
-            "value": f"{tight[label]['gap_closed']:.0%}",
-            "label": "of the way from Uniform Progress to the optimum, tight job",
+            "label": f"saved on the loose deadline job, {who}",
         },
         {"value": f"{missed} of {runs}", "label": "deadlines missed, all policies together"},
+        *service_part.numbers(demo.service),
     ]
 
 
@@ -163,7 +149,7 @@ def _part(result: Result) -> dict[str, object]:
     best = min(policies, key=lambda name: float(policies[name]["cost_usd"]["mean"]))
     window, optimum = result.timeline, result.summary["clairvoyant_optimum"]
     return {
-        "title": f"{WORK_HOURS:g} h of work, {result.scenario.title}",
+        "title": f"Deadline job: {WORK_HOURS:g} h of work, {result.scenario.title}",
         "words": (
             f"Cheapest: {best} with {policies[best]['relative_to_on_demand']:.1%} of the on-demand cost; "
             f"the clairvoyant optimum is {optimum['relative_to_on_demand']:.1%}. "
@@ -174,10 +160,10 @@ def _part(result: Result) -> dict[str, object]:
             "Progress and the optimum is the median one."
         ),
         "rows": _rows(result),
-        "timeline": _html(charts.timeline(result)),
-        "costs": _html(charts.mean_costs(result)),
-        "gaps": _html(charts.gaps(result)),
-        "distribution": _html(charts.distributions(result)),
+        "timeline": charts.html_of(charts.timeline(result)),
+        "costs": charts.html_of(charts.mean_costs(result)),
+        "gaps": charts.html_of(charts.gaps(result)),
+        "distribution": charts.html_of(charts.distributions(result)),
     }
 
 
@@ -196,7 +182,7 @@ def _rows(result: Result) -> list[dict[str, object]]:
             (row["interruptions"], f"{row['interruptions']:.1f}"),
             (row["missed_deadlines"], str(row["missed_deadlines"])),
         ]
-        rows.append(_row(cells, "trained" if label == TRAINED_LABEL else ""))
+        rows.append(table_row(cells, "trained" if label == TRAINED_LABEL else ""))
     optimum = result.summary["clairvoyant_optimum"]
     low, high = optimum["cost_usd"]["ci95"]
     mean, share = optimum["cost_usd"]["mean"], optimum["relative_to_on_demand"]
@@ -207,11 +193,7 @@ def _rows(result: Result) -> list[dict[str, object]]:
         (share, f"{share:.1%}"),
     ]
     cells += [(1.0, "100.0%"), (-1, "–"), (-1, "–"), (0, "0")]
-    return [*rows, _row(cells, "bound")]
-
-
-def _row(cells: list[tuple[Any, str]], kind: str) -> dict[str, object]:
-    return {"kind": kind, "cells": [{"value": value, "text": text} for value, text in cells]}
+    return [*rows, table_row(cells, "bound")]
 
 
 def _provenance(demo: Demo) -> list[tuple[str, str]]:
@@ -226,8 +208,11 @@ def _provenance(demo: Demo) -> list[tuple[str, str]]:
         ("training", f"{demo.steps:,} steps on market {TRAINING_MARKET}" if demo.trained else "none"),
         (f"market {TRAINING_MARKET}", demo.training_market.source),
         (f"market {JUDGING_MARKET}", demo.judging_market.source),
-        ("windows", "side by side, two ticks between them, every pool alone"),
-        ("prices", _prices(demo.judging_market)),
+        (f"market {MARKET}", demo.service.market.source),
+        ("windows, deadline jobs", "side by side, two ticks between them, every pool alone"),
+        ("windows, service", "weeks side by side, all pools together"),
+        ("prices, deadline jobs", _prices(demo.judging_market)),
+        ("prices, service", _prices(demo.service.market)),
         ("versions", ", ".join(found)),
         ("machine", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
     ]
@@ -237,12 +222,3 @@ def _prices(market: Market) -> str:
     spot = " to ".join(f"{price:g}" for price in sorted({market.spot_price.min(), market.spot_price.max()}))
     on_demand = " to ".join(f"{price:g}" for price in sorted({*market.on_demand_price.flat}))
     return f"spot {spot}, on-demand {on_demand} USD per hour"
-
-
-def _html(figure: go.Figure) -> str:
-    html: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        config={"displaylogo": False, "responsive": True, "displayModeBar": False},
-    )
-    return html

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.demo.service import ServiceResult, judge_service
 from policies.registry import load_policy
 from simulator.deadline import DeadlineJob
 from simulator.deadline.optimum import clairvoyant_plan
@@ -88,7 +89,8 @@ class Demo:
     """Everything that the report shows.
 
     Attributes:
-        results: One per scenario.
+        results: One per deadline job.
+        service: The service.
         trained: Path of the policy that was trained; None without the training extra.
         seed: Of training and bootstrap.
         steps: Environment steps of the training; 0 without it.
@@ -97,6 +99,7 @@ class Demo:
     """
 
     results: tuple[Result, ...]
+    service: ServiceResult
     trained: Path | None
     seed: int
     steps: int
@@ -129,11 +132,12 @@ def run_demo(out: Path, *, seed: int, steps: int, watch: Watch) -> Demo:
     for number, scenario in enumerate(SCENARIOS):
 
         def judged(label: str, number: int = number) -> None:
-            watch(f"judging {label}", (0.8 if steps else 0.0) + (0.1 if steps else 0.5) * number)
+            watch(f"judging {label}", (0.75 if steps else 0.0) + (0.07 if steps else 0.35) * number)
 
         results.append(_judge(scenario, judging, policies, trained, seed, judged))
+    service = judge_service(seed, lambda label: watch(f"service: {label}", 0.9 if steps else 0.7))
     watch("done", 1.0)
-    return Demo(tuple(results), trained, seed, steps, training, judging)
+    return Demo(tuple(results), service, trained, seed, steps, training, judging)
 
 
 def _train(out: Path, market: Market, seed: int, steps: int, watch: Watch) -> Path:
@@ -144,7 +148,7 @@ def _train(out: Path, market: Market, seed: int, steps: int, watch: Watch) -> Pa
 
     def progress(done: int) -> None:
         share = min(done / steps, 1.0)
-        watch(f"training a policy: {min(done, steps):,} of {steps:,} steps", 0.8 * share)
+        watch(f"training a policy: {min(done, steps):,} of {steps:,} steps", 0.75 * share)
 
     watch("training a policy", 0.0)
     recipe = Recipe(steps=steps)
