@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.controller.audit import read_audit
 from simulator.errors import InputError, SpotwiseError
 
 FORMAT = 1
@@ -393,53 +394,8 @@ class Journal:
     def audit(
         self, *, since: float = 0.0, workload: str | None = None, limit: int = 1000
     ) -> list[dict[str, Any]]:
-        """What was done, decided otherwise by a guard, or happened: newest first.
-
-        Args:
-            since: Seconds since 1970.
-            workload: Only this one; events have none.
-            limit: Rows at most.
-        """
-        values = (since, workload, workload, limit)
-        found: list[dict[str, Any]] = []
-        for row in self._db.execute(
-            "SELECT at, tick, mode, workload, action, state, request, result, why, guards, usd_per_hour, "
-            "token, settled_at FROM intents WHERE at >= ? AND (? IS NULL OR workload = ?) "
-            "ORDER BY id DESC LIMIT ?",
-            values,
-        ):
-            names = (
-                "at",
-                "tick",
-                "mode",
-                "workload",
-                "action",
-                "state",
-                "request",
-                "result",
-                "why",
-                "guards",
-            )
-            one = dict(zip((*names, "expected_usd_per_hour", "token", "settled_at"), row, strict=True))
-            one["request"], one["guards"] = json.loads(one["request"]), json.loads(one["guards"])
-            found.append({"entry": "action", **one})
-        for row in self._db.execute(
-            "SELECT at, tick, guard, workload, wanted, got FROM trips WHERE at >= ? "
-            "AND (? IS NULL OR workload = ?) ORDER BY rowid DESC LIMIT ?",
-            values,
-        ):
-            names6 = ("at", "tick", "guard", "workload", "wanted", "got")
-            found.append({"entry": "guard", **dict(zip(names6, row, strict=True))})
-        if workload is None:
-            for row in self._db.execute(
-                "SELECT at, level, kind, message FROM events WHERE at >= ? ORDER BY rowid DESC LIMIT ?",
-                (since, limit),
-            ):
-                found.append(
-                    {"entry": "event", **dict(zip(("at", "level", "kind", "message"), row, strict=True))}
-                )
-        found.sort(key=lambda one: float(one["at"]), reverse=True)
-        return found[:limit]
+        """What was done, decided otherwise by a guard, or happened: newest first; see `read_audit`."""
+        return read_audit(self._db, since, workload, limit)
 
     def launched_since(self, since: float) -> dict[str, int]:
         """Instances launched, or possibly launched, per workload since a time."""

@@ -165,7 +165,10 @@ def test_the_audit_says_who_what_why_and_at_what_cost(tmp_path: Path) -> None:
         assert mine["why"] == "because"
         assert mine["expected_usd_per_hour"] == 2.5
         assert mine["guards"] == ["cool-down"]
+        assert mine["actual_usd_per_hour"] is None
+        journal.settle(7.0, [("a", "done", "i-1"), ("other", "failed", "no capacity")], [])
+        assert [one["actual_usd_per_hour"] for one in journal.audit()] == [0.0, 1.25]
         assert [one["at"] for one in journal.audit()] == [6.0, 5.0]
         assert journal.audit(since=7.0) == []
         assert len(journal.audit(limit=1)) == 1
-        assert journal.launched_since(0.0) == {"job": 2, "web": 2}
+        assert journal.launched_since(0.0) == {"job": 2}
