@@ -38,9 +38,9 @@ def legal_actions(observation: DeadlineObservation) -> BoolArray:
 
     With slack = time left - work left, restart overhead d and tick g: running spot is held only if
     slack >= d + g, spot is launched only if slack >= 2d + g, a job idles only if slack >= d + g,
-    and on-demand is always legal. Spot must be available, or not known to be away: a launch that fails is an
-    idle tick, and where launching is legal idling is. Work at risk between checkpoints is taken off the
-    slack for spot.
+    and on-demand is always legal. Spot must be available, or not known to be away: a launch that fails
+    leaves the job where it is or idle, and where launching is legal both are. Work at risk between
+    checkpoints is taken off the slack for spot.
     """
     legal = np.empty((observation.jobs, observation.pools + 2), np.bool_)
     write_legal(np.arange(observation.jobs), *_state(observation), legal)

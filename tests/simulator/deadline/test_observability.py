@@ -151,3 +151,31 @@ def test_baselines_try_the_next_pool_after_a_refusal() -> None:
     launched = placements.index(FIRST_SPOT + 1)
     assert placements[:launched] == [IDLE, *[ON_DEMAND] * (launched - 1)]  # it makes up for the tick lost
     assert set(placements[launched:]) == {FIRST_SPOT + 1}
+
+
+@pytest.mark.parametrize("observability", ["occupied", "probed"])
+def test_a_launch_that_fails_leaves_the_job_where_it_is(observability: Observability) -> None:
+    capacity = np.ones((2, 300), int)
+    capacity[1] = 0
+    stack = MarketStack.of([market(capacity)])
+    batch = DeadlineBatch.of(stack, JOB, [0], [0], observability)
+    for placement in (ON_DEMAND, FIRST_SPOT):
+        batch.step(np.array([placement]))
+        before = batch.work_left.copy()
+        asked = np.array([FIRST_SPOT + 1])
+        assert batch.granted(asked)[0] == placement
+        cost = batch.step(asked)
+        assert batch.placement[0] == placement
+        assert cost[0] == pytest.approx((3.0 if placement == ON_DEMAND else 1.0) / 6)
+        assert before[0] - batch.work_left[0] == 600.0  # it goes on working, and nothing is launched again
+    assert batch.counts[0, :3].tolist() == [2, 0, 2]
+
+
+def test_with_all_pools_in_sight_a_launch_that_fails_is_an_idle_tick() -> None:
+    capacity = np.ones((2, 300), int)
+    capacity[1] = 0
+    batch = DeadlineBatch.of(MarketStack.of([market(capacity)]), JOB, [0], [0])
+    batch.step(np.array([ON_DEMAND]))
+    assert batch.granted(np.array([FIRST_SPOT + 1]))[0] == IDLE
+    assert batch.step(np.array([FIRST_SPOT + 1]))[0] == 0.0
+    assert batch.placement[0] == IDLE
