@@ -21,13 +21,11 @@ SCENARIOS = (
     "USD a month",
     "90 % interval",
     "saving",
-    "of the bill",
     "SLA",
-    "interrupted a week",
-    "on-demand h",
-    "spot h",
-    "committed h",
+    "lost a week",
+    "hours on-demand + spot + committed",
 )
+TOTALS = ("scenario", "USD a month", "90 % interval", "saving")
 
 
 def render_page(found: Found) -> str:
@@ -44,8 +42,9 @@ def render_page(found: Found) -> str:
         overview_headings=OVERVIEW,
         overview_rows=[_overview_row(one) for one in report.workloads],
         overview=_html(charts.overview(report.total)),
-        total_rows=[_scenario_row(one)[:6] for one in report.total],
+        total_rows=[[row[0], *row[2:5]] for row in map(_scenario_row, report.total)],
         scenario_headings=SCENARIOS,
+        total_headings=TOTALS,
         parts=[_part(found, place, one) for place, one in enumerate(report.workloads)],
         assumed=sorted({text for w in report.workloads if w.market for text in w.market.assumed}),
         plotly_js=get_plotlyjs(),
@@ -101,20 +100,20 @@ def _scenario_row(one: Scenario) -> list[dict[str, object]]:
         for option in ("on-demand", "spot", "committed")
     }
     mark = " (assumed)" if one.assumed else ""
+    share = "" if one.saving_share is None else f" ({one.saving_share:.0%})"
     return _cells(
         [
             (TITLES[one.role], TITLES[one.role] + mark),
             (one.policy or "", one.policy or ""),
             (one.monthly_usd, f"{one.monthly_usd:,.2f}"),
             (low, f"{low:,.0f} to {high:,.0f}" if one.monthly_interval_usd else ""),
-            (one.saving_usd, f"{one.saving_usd:,.2f}"),
-            (one.saving_share or 0.0, "" if one.saving_share is None else f"{one.saving_share:.1%}"),
+            (one.saving_usd, f"{one.saving_usd:,.2f}{share}"),
             _sla(one.sla),
             (
                 -1.0 if one.interruptions_per_week is None else one.interruptions_per_week,
                 "" if one.interruptions_per_week is None else f"{one.interruptions_per_week:.1f}",
             ),
-            *((hours[option], f"{hours[option]:,.0f}" if one.hours else "") for option in hours),
+            (hours["spot"], " + ".join(f"{each:,.0f}" for each in hours.values()) if one.hours else ""),
         ]
     )
 
@@ -124,8 +123,8 @@ def _sla(sla: Sla | None) -> tuple[object, str]:
         return "", ""
     mark = "✓" if sla.holds else "✗"
     if sla.measure == "availability":
-        return sla.value, f"{mark} {sla.value:.4f} (≥ {sla.bound:.4f}), target {sla.target:.4g}"
-    return sla.value, f"{mark} {sla.value:.2%} late (≤ {sla.bound:.1%})"
+        return sla.value, f"{mark} {sla.value:.4f}, surely {sla.bound:.4f} of {sla.target:.4g}"
+    return sla.value, f"{mark} {sla.value:.2%} late, surely below {sla.bound:.1%}"
 
 
 def _cells(cells: list[Any]) -> list[dict[str, object]]:

@@ -28,7 +28,7 @@ from optimizer.recommend.result import (
     WorkloadReport,
     known,
 )
-from optimizer.recommend.scenarios import Judged, judged, sla_of, totals
+from optimizer.recommend.scenarios import Judged, judged, sla_of, spans_of, totals
 from optimizer.recommend.unit_costs import unit_costs_of
 from optimizer.recommend.windows import WindowPlan
 from policies.registry import SERVICE_CHAMPION, load_policy
@@ -247,7 +247,7 @@ def _sensitivity(one: Judged, change: str, trials: tuple[Trial, Trial] | str) ->
     sla = (
         None
         if other.outcome is None
-        else sla_of(subject, other.outcome, known(subject.market, "the market").independent_windows)
+        else sla_of(subject, other.outcome, spans_of(known(subject.market, "the market")))
     )
     note = ""
     if change == CHANGES[2] and other.ratio == base.ratio:

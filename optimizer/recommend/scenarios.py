@@ -10,9 +10,9 @@ import numpy as np
 from optimizer.recommend.jobs import JobCase, JobOutcome
 from optimizer.recommend.judge import Trial, Trials
 from optimizer.recommend.prepare import Subject
-from optimizer.recommend.result import HOURS_PER_MONTH, Hours, Role, Scenario, Sla, known
+from optimizer.recommend.result import HOURS_PER_MONTH, Hours, MarketUse, Role, Scenario, Sla, known
 from optimizer.recommend.services import Outcome
-from optimizer.recommend.windows import interval, lower_bound_of_mean
+from optimizer.recommend.windows import Spans, interval, lower_bound_of_mean
 from simulator.deadline.observation import FloatArray
 
 REPLAYED: tuple[Role, ...] = ("static-mix", "heuristic", "champion", "bound")
@@ -74,7 +74,7 @@ def _replayed(subject: Subject, role: Role, trial: Trial, monthly: FloatArray) -
     market = known(subject.market, "the market")
     bill = subject.billed.monthly
     cost = subject.committed_monthly + trial.ratio * subject.residual_on_demand
-    low, high = interval(monthly, market.independent_windows, horizon=HOURS_PER_MONTH / market.window_hours)
+    low, high = interval(monthly, spans_of(market))
     low = max(low, subject.committed_monthly)
     outcome = trial.outcome
     return Scenario(
@@ -85,25 +85,30 @@ def _replayed(subject: Subject, role: Role, trial: Trial, monthly: FloatArray) -
         saving_usd=bill - cost,
         saving_share=_share(bill - cost, bill),
         saving_interval_usd=(bill - high, bill - low),
-        sla=None if outcome is None else sla_of(subject, outcome, market.independent_windows),
+        sla=None if outcome is None else sla_of(subject, outcome, spans_of(market)),
         interruptions_per_week=None if outcome is None else _interruptions(subject, outcome),
         hours=() if outcome is None else (*_committed(subject), *_hours(subject, outcome)),
         assumed=bool(market.assumed),
     )
 
 
-def sla_of(subject: Subject, outcome: Outcome | JobOutcome, independent: int) -> Sla:
+def spans_of(market: MarketUse) -> Spans:
+    """What the intervals of a workload rest on; they are for a month."""
+    return Spans(market.window_hours, market.independent_windows, HOURS_PER_MONTH)
+
+
+def sla_of(subject: Subject, outcome: Outcome | JobOutcome, spans: Spans) -> Sla:
     """How an outcome stands to the terms of its workload."""
     if isinstance(outcome, JobOutcome):
         late, runs = float(outcome.missed.sum()), float(outcome.runs.sum())
-        distinct = max(independent * outcome.runs[0], 1.0) if len(outcome.runs) else 1.0
+        distinct = max(spans.independent * outcome.runs[0], 1.0) if len(outcome.runs) else 1.0
         value = late / max(runs, 1.0)
         # Without a miss in n runs the chance of one is below 3/n with 95 % confidence.
         bound = min(3.0 / distinct if late == 0 else value + 1.645 * np.sqrt(value / distinct), 1.0)
         return Sla(measure="miss-probability", target=0.0, value=value, bound=float(bound), holds=late == 0)
     target = known(subject.workload.service, "the terms").availability_target
     adjusted = outcome.adjusted
-    bound = max(lower_bound_of_mean(adjusted, independent), 0.0)
+    bound = max(lower_bound_of_mean(adjusted, spans), 0.0)
     return Sla(
         measure="availability",
         target=target,
@@ -159,7 +164,8 @@ def totals(found: Sequence[Judged], recommended: Sequence[Role], windows: int) -
     for role in (*roles, "recommended"):
         picked: list[Role] = list(recommended) if role == "recommended" else [role] * len(found)
         sums = np.zeros(windows)
-        cost, certain, assumed, least, longest = 0.0, True, False, windows, 1.0
+        cost, assumed = 0.0, False
+        rests: list[Spans] = []
         for one, mine in zip(found, picked, strict=True):
             scenario = one.scenarios.get(mine, one.scenarios["as-billed"])
             cost += scenario.monthly_usd
@@ -167,12 +173,11 @@ def totals(found: Sequence[Judged], recommended: Sequence[Role], windows: int) -
             if values is None or one.subject.market is None:
                 sums += scenario.monthly_usd
                 continue
-            certain = False
             assumed |= scenario.assumed
-            least = min(least, one.subject.market.independent_windows)
-            longest = max(longest, one.subject.market.window_hours)
+            rests.append(spans_of(one.subject.market))
             sums += np.resize(values, windows)
-        bounds = None if certain else interval(sums, least, horizon=HOURS_PER_MONTH / longest)
+        # The one that knows least says how far the sum can be known.
+        bounds = interval(sums, min(rests, key=lambda spans: spans.known_hours)) if rests else None
         scenarios.append(
             Scenario(
                 role=role,

@@ -19,6 +19,12 @@ FEWEST_INDEPENDENT = 4
 USUAL_INDEPENDENT = 8
 """The default window is so short that this many fit side by side, but not shorter than a day."""
 WEEK = 168
+PERSISTENCE_HOURS = 52.0
+"""Time in which the correlation of good and bad times falls by a factor e.
+
+Of drawn markets: the variance of their availability over spans of 1, 3, 7, 15 and 30 days falls as it does
+for this time, see `variance_over`.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,29 +109,65 @@ def demand_offsets(
     return offsets % span_hours
 
 
-def interval(
-    values: FloatArray, independent: int, *, horizon: float = 1.0, level: float = LEVEL
-) -> tuple[float, float]:
-    """The interval in which the mean of the next `horizon` windows lies with probability `level`.
+def variance_over(hours: float) -> float:
+    """Variance of the mean over a span, relative to that of a moment.
 
-    Mean ± t · s · √(1/n + 1/h), the prediction interval of a normal sample, with n and the degrees of freedom
-    from the windows that do not overlap. Overlapping windows only make the estimate of s steadier.
+    That of an Ornstein-Uhlenbeck process: (2τ/x)(1 − (τ/x)(1 − exp(−x/τ))), with `PERSISTENCE_HOURS` as τ.
+    """
+    share = PERSISTENCE_HOURS / hours
+    return 2.0 * share * (1.0 - share * (1.0 - math.exp(-1.0 / share)))
+
+
+@dataclass(frozen=True)
+class Spans:
+    """What intervals rest on.
+
+    Attributes:
+        window_hours: Length of a window.
+        independent: How many of them fit side by side into what is known.
+        horizon_hours: Length of what is predicted.
+    """
+
+    window_hours: float
+    independent: int
+    horizon_hours: float
+
+    @property
+    def known_hours(self) -> float:
+        """Length of what is known."""
+        return self.window_hours * max(self.independent, 2)
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the spread of the windows."""
+        return max(self.known_hours / max(self.window_hours, 2 * PERSISTENCE_HOURS) - 1.0, 1.0)
+
+    def scaled(self, spread: float) -> float:
+        """Standard deviation of a moment, from the standard deviation of windows within what is known."""
+        seen = variance_over(self.window_hours) - variance_over(self.known_hours)
+        return spread / math.sqrt(seen)
+
+
+def interval(values: FloatArray, spans: Spans, level: float = LEVEL) -> tuple[float, float]:
+    """The interval in which the mean over the horizon lies with probability `level`.
+
+    Mean ± t · σ · √(V(known) + V(horizon)), a prediction interval for what persists for a while: σ² = s² /
+    (V(window) − V(known)) with the variance s² of the windows and V from `variance_over`.
 
     Args:
         values: (N,) one per window.
-        independent: n, 2 or more.
-        horizon: h, windows in the time that is predicted, 1 or more.
+        spans: What they rest on.
         level: Probability.
     """
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    n = max(min(independent, len(values)), 2)
-    factor = float(stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(1 / n + 1 / max(horizon, 1.0))
+    width = math.sqrt(variance_over(spans.known_hours) + variance_over(spans.horizon_hours))
+    half = float(stdtrit(spans.freedom, 0.5 + level / 2)) * spans.scaled(spread) * width
     middle = float(values.mean())
-    return middle - factor * spread, middle + factor * spread
+    return middle - half, middle + half
 
 
-def lower_bound_of_mean(values: FloatArray, independent: int, level: float = 0.95) -> float:
-    """One-sided bound from below of the mean of windows."""
-    n = max(min(independent, len(values)), 2)
+def lower_bound_of_mean(values: FloatArray, spans: Spans, level: float = 0.95) -> float:
+    """One-sided bound from below of the long-run mean of windows."""
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return float(values.mean() - stdtrit(n - 1, level) * spread / math.sqrt(n))
+    width = math.sqrt(variance_over(spans.known_hours))
+    return float(values.mean() - stdtrit(spans.freedom, level) * spans.scaled(spread) * width)
