@@ -124,7 +124,8 @@ def test_page_opens_in_a_browser(recommended: Found, page: str, tmp_path: Path, 
 
 @pytest.mark.browser
 def test_tables_sort_in_a_browser(page: str, tmp_path: Path, recommended: Found) -> None:
-    click = "<script>document.querySelectorAll('table.sortable')[0].querySelectorAll('th button')[2].click();</script>"
+    third = "document.querySelectorAll('table.sortable')[0].querySelectorAll('th button')[2]"
+    click = f"<script>{third}.click();</script>"
     opened = _open(page.replace("</body>", click + "</body>"), tmp_path, "--dump-dom")
     table = opened.stdout[opened.stdout.index('<table class="sortable">') :]
     first_cells = r'<tr><td[^>]*>[^<]*</td><td[^>]*>[^<]*</td><td data-value="([^"]+)"'

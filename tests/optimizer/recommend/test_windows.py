@@ -1,0 +1,229 @@
+"""Windows, intervals, and the replay of many services in one batch."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optimizer.recommend.calibration import calibrate, drawn_markets
+from optimizer.recommend.jobs import JobCase, job_bound, replay_job
+from optimizer.recommend.match import NamedMarket
+from optimizer.recommend.services import Case, Outcome, RowMix, World, bound, replay_cases
+from optimizer.recommend.windows import (
+    Spans,
+    demand_offsets,
+    interval,
+    lower_bound_of_mean,
+    plan_windows,
+    variance_over,
+)
+from policies.registry import load_policy
+from policies.service import StaticMix
+from simulator.deadline import DeadlineJob, MarketStack
+from simulator.market import Market
+from simulator.service import Service
+from simulator.service.batch import ServiceBatch
+from simulator.service.bound import service_bound
+from tests.optimizer.recommend.scene import made_market
+
+
+@pytest.fixture(scope="module")
+def market() -> Market:
+    return made_market("m5.large", 3, days=20)
+
+
+def one_by_one(tasks: Sequence[Callable[[], None]]) -> None:
+    for task in tasks:
+        task()
+
+
+def case(market: Market, *, windows: int = 5, ticks: int = 60, cold: int = 0, seed: int = 0) -> Case:
+    rng = np.random.default_rng(seed)
+    return Case(
+        (NamedMarket("m", market),),
+        np.zeros(windows, np.int64),
+        rng.integers(0, market.ticks - ticks, windows),
+        rng.integers(0, 9, (windows, ticks)),
+        cold,
+        0.95,
+        0.096,
+    )
+
+
+def test_windows_fit_their_markets_and_spread(market: Market) -> None:
+    named = [NamedMarket("a", market), NamedMarket("b", market.window(0, 5 * 144))]
+    plan = plan_windows(named, 24, 50, 0)
+    assert plan is not None
+    assert plan.independent == 25
+    assert len(plan.start) == 50
+    for place, start in zip(plan.market, plan.start, strict=True):
+        assert 0 <= start <= named[place].market.ticks - 144
+        assert start % 6 == 0
+    starts = [int(s) for m, s in zip(plan.market, plan.start, strict=True) if m == 0]
+    assert all(first < second for first, second in pairwise(starts))
+    assert 0.75 < len(starts) / 50 < 0.9
+
+
+def test_too_few_windows_are_none(market: Market) -> None:
+    assert plan_windows([NamedMarket("a", market)], 24 * 6, 50, 0) is None
+
+
+@given(seed=st.integers(0, 99), span=st.sampled_from([10, 24, 100, 168, 336]))
+def test_demand_begins_at_the_hour_of_the_market(seed: int, span: int) -> None:
+    market = made_market("m5.large", 3, days=10)
+    named = [NamedMarket("a", market)]
+    plan = plan_windows(named, 24, 20, seed)
+    assert plan is not None
+    begin = datetime(2024, 3, 25, 6, tzinfo=UTC)
+    offsets = demand_offsets(plan, named, begin, span)
+    assert ((offsets >= 0) & (offsets < span)).all()
+    period = 168 if span >= 168 else 24 if span >= 24 else 1
+    for start, offset in zip(plan.start, offsets, strict=True):
+        hour_of_market = int((market.start - begin).total_seconds() // 3600) + int(start) // 6
+        assert (hour_of_market - offset) % period == 0
+
+
+@given(
+    hours=st.floats(1, 5000),
+    more=st.floats(1.01, 50),
+    independent=st.integers(4, 100),
+    level=st.floats(0.5, 0.99),
+)
+def test_intervals_narrow_with_more_that_is_known(
+    hours: float, more: float, independent: int, level: float
+) -> None:
+    assert 0 < variance_over(hours * more) < variance_over(hours) <= 1.0
+    values = np.random.default_rng(0).normal(10, 1, 50)
+    low, high = interval(values, Spans(hours, independent, 730.0), level)
+    assert low < values.mean() < high
+    assert (low + high) / 2 == pytest.approx(values.mean())
+    assert lower_bound_of_mean(values, Spans(hours, independent, 730.0)) < values.mean()
+
+
+def test_interval_of_what_never_varies_is_a_point() -> None:
+    assert interval(np.full(9, 2.5), Spans(24, 8, 730)) == (2.5, 2.5)
+
+
+@pytest.mark.parametrize(("base", "percentage"), [(0, 0), (0, 50), (2, 25), (3, 0), (1, 100)])
+def test_mix_per_row_is_the_static_mix(market: Market, base: int, percentage: int) -> None:
+    one = case(market, windows=4)
+    mixes = RowMix(np.full(1, base), np.full(1, percentage))
+    (ours,) = replay_cases([one], lambda n: RowMix(mixes.base[n], mixes.percentage[n]), run=one_by_one)
+    (theirs,) = replay_cases([one], lambda n: StaticMix(percentage, base), run=one_by_one)
+    assert np.array_equal(ours.cost, theirs.cost)
+    assert np.array_equal(ours.hours, theirs.hours)
+    assert np.array_equal(ours.availability, theirs.availability)
+
+
+def test_many_cases_in_a_batch_are_each_alone(market: Market) -> None:
+    policy = load_policy("look-ahead", "service")
+    other = made_market("m5.large", 4, days=15)
+    cases = [case(market, cold=1), case(other, seed=1), case(market.select([0]), seed=2)]
+    together = replay_cases(cases, lambda n: policy, run=one_by_one)
+    for one, found in zip(cases, together, strict=True):
+        (alone,) = replay_cases([one], lambda n: policy, run=one_by_one)
+        for name in ("cost", "on_demand", "availability", "hours", "interruptions"):
+            assert np.array_equal(getattr(alone, name), getattr(found, name))
+
+
+def test_replay_is_what_the_kernel_bills(market: Market) -> None:
+    one = case(market, windows=3, cold=1)
+    policy = load_policy("spothedge-1", "service")
+    (found,) = replay_cases([one], lambda n: policy, run=one_by_one)
+    services = [Service(row, 600, 0.95, 600.0) for row in one.demand]
+    batch = ServiceBatch(MarketStack.of([market]), services, 0, one.start)
+    memory = policy.reset(3, 3)
+    while not batch.done.all():
+        asked, memory = policy.act(batch.observe(), memory)
+        batch.step(asked)
+    assert found.cost == pytest.approx(batch.cost)
+    assert found.availability == pytest.approx(batch.availability)
+
+
+def test_on_demand_price_is_the_bills(market: Market) -> None:
+    one = case(market, windows=2)
+    policy = load_policy("on-demand", "service")
+    (found,) = replay_cases([one], lambda n: policy, run=one_by_one)
+    assert found.cost == pytest.approx(one.demand.sum(axis=1) * 0.096 / 6)
+    assert found.cost == pytest.approx(found.on_demand)
+    assert found.hours[:, -1] == pytest.approx(one.demand.sum(axis=1) / 6)
+
+
+def test_on_demand_alone_is_not_blamed_for_a_rise(market: Market) -> None:
+    one = case(market, windows=4, cold=2)
+    policy = load_policy("on-demand", "service")
+    (found,) = replay_cases([one], lambda n: policy, run=one_by_one)
+    assert (found.availability < 1).all()
+    assert found.adjusted == pytest.approx(1.0)
+
+
+def test_bound_is_exact_without_cold_starts(market: Market) -> None:
+    one = case(market, windows=3, ticks=40)
+    found = bound(one)
+    for row in range(3):
+        span = slice(int(one.start[row]), int(one.start[row]) + 40)
+        (exact,) = service_bound(
+            market.spot_capacity[:, span],
+            market.spot_price[:, span],
+            np.full(40, 0.096),
+            one.demand[row],
+            0,
+            availability=(0.95,),
+            hours_per_tick=1 / 6,
+            relative_gap=1e-6,
+        )
+        assert found[row] == pytest.approx(exact.cost, rel=1e-3)
+        assert found[row] <= exact.cost * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("policy", ["on-demand", "spot-only", "spothedge-1", "look-ahead"])
+def test_no_policy_that_keeps_the_target_is_below_the_bound(market: Market, policy: str) -> None:
+    one = case(market, windows=6)
+    loaded = load_policy(policy, "service")
+    (found,) = replay_cases([one], lambda n: loaded, run=one_by_one)
+    kept = found.availability >= one.availability_target
+    assert (found.cost[kept] >= bound(one)[kept] - 1e-9).all()
+
+
+def test_worlds_change_what_they_say(market: Market) -> None:
+    one = case(market, windows=6, ticks=600)
+    policy = load_policy("spot-only", "service")
+
+    def played(world: World) -> Outcome:
+        (found,) = replay_cases([one], lambda n: policy, [world], run=one_by_one)
+        return found
+
+    plain, dearer = played(World()), played(World(spot_price=1.25))
+    assert dearer.cost == pytest.approx(1.25 * plain.cost)
+    gone = played(World(without_pool=1))
+    assert not gone.hours[:, 1].any()
+    worse = played(World(more_interruptions=True))
+    assert worse.hours.sum() < plain.hours.sum()
+
+
+def test_job_windows_hold_their_runs_and_none_is_below_its_bound(market: Market) -> None:
+    job = DeadlineJob(5 * 3600.0, 24 * 3600.0, 720.0, nodes=4)
+    one = JobCase(
+        (NamedMarket("m", market),), np.zeros(3, np.int64), np.array([0, 144, 300]), 2, 144, job, 0.1
+    )
+    found = replay_job(one, "greedy")
+    assert found.runs == pytest.approx(2.0)
+    assert not found.missed.any()
+    assert found.on_demand == pytest.approx(2 * 4 * 0.1 * np.ceil(5.2 * 6) / 6)
+    assert (found.cost >= job_bound(one) - 1e-9).all()
+    per_run = JobCase(one.markets, one.market[:1], one.start[1:2], 1, 144, job, 0.1)
+    second = JobCase(one.markets, one.market[:1], one.start[1:2] + 144, 1, 144, job, 0.1)
+    assert found.cost[1] == pytest.approx(
+        replay_job(per_run, "greedy").cost[0] + replay_job(second, "greedy").cost[0]
+    )
+
+
+@pytest.mark.slow
+def test_interval_covers_held_out_months() -> None:
+    found = calibrate(drawn_markets(40, 90, seed=7000), 60)
+    inside, months = sum(one.inside for one in found), sum(one.months for one in found)
+    assert 0.85 <= inside / months <= 0.95
