@@ -32,7 +32,7 @@ class Outcome:
     Attributes:
         launched: Instances.
         terminated: Instances.
-        without_capacity: (workload, pool) whose launch found none.
+        without_capacity: (workload, pool, option) whose launch found none, or less than asked.
         failed: Calls that the cloud refused.
         unknown: Workloads with a call whose outcome is not known.
         moved: Workloads for which something took effect.
@@ -40,7 +40,7 @@ class Outcome:
 
     launched: int = 0
     terminated: int = 0
-    without_capacity: list[tuple[str, str]] = field(default_factory=list)
+    without_capacity: list[tuple[str, str, str]] = field(default_factory=list)
     failed: int = 0
     unknown: set[str] = field(default_factory=set)
     moved: set[str] = field(default_factory=set)
@@ -242,7 +242,7 @@ class Actor:
                 result = self._capacity.launch(request)
         except NoCapacity as error:
             settled.append((intent.token, "failed", f"no capacity: {error}"))
-            outcome.without_capacity.append((intent.workload, wish.pool.name))
+            outcome.without_capacity.append((intent.workload, wish.pool.name, wish.option))
             return False
         except Refused as error:
             settled.append((intent.token, "failed", f"refused: {error}"))
@@ -261,7 +261,7 @@ class Actor:
         outcome.moved.add(intent.workload)
         settled.append((intent.token, "done", ",".join(result.ids)))
         if result.shortfall:
-            outcome.without_capacity.append((intent.workload, wish.pool.name))
+            outcome.without_capacity.append((intent.workload, wish.pool.name, wish.option))
         return len(result.ids) == wish.count
 
     def _terminate(

@@ -9,12 +9,14 @@ import numpy as np
 
 from optimizer.controller.act import Actor, Outcome
 from optimizer.controller.decide import Decision, Timed, decide_again
-from optimizer.controller.fleets import Jobs
+from optimizer.controller.fleets import Jobs, Services
 from optimizer.controller.guard import Limits, Situation, guard
 from optimizer.controller.inventory import Inventory
+from optimizer.controller.jobs import JobFleet
 from optimizer.controller.moves import Move, job_moves, rate_of
 from optimizer.controller.observe import Sight, Tell
 from optimizer.controller.report import Report
+from optimizer.controller.services import ServiceFleet
 from optimizer.plan import PlanPool
 from simulator.deadline.observation import IntArray
 
@@ -28,6 +30,7 @@ class Carrier:
         jobs: Jobs,
         inventory: Inventory,
         pools: Mapping[str, PlanPool],
+        services: Services,
         timed: Timed,
         limits: Limits,
         tick_seconds: float,
@@ -42,6 +45,7 @@ class Carrier:
             jobs: Deadline jobs and their policies.
             inventory: What is held.
             pools: Of the plan.
+            services: Services and their policies.
             timed: Runs policies.
             limits: Of a tick.
             tick_seconds: Of the plan.
@@ -50,6 +54,8 @@ class Carrier:
             tell: Takes events that are not journalled.
         """
         self._actor, self._jobs, self._inventory, self._pools = actor, jobs, inventory, pools
+        self._fleets: list[JobFleet | ServiceFleet] = [fleet for fleet, _ in jobs]
+        self._fleets += [fleet for fleet, _ in services]
         self._timed, self._limits, self._tick_seconds = timed, limits, tick_seconds
         self._acts, self._note_move, self._tell = acts, note_move, tell
         self._rounds = 2 + max((fleet.pools_each for fleet, _ in jobs), default=0)
@@ -96,10 +102,20 @@ class Carrier:
     def _without_capacity(
         self, outcome: Outcome, sight: Sight, decisions: Mapping[str, Decision]
     ) -> dict[str, IntArray]:
-        """Jobs whose pool turned out to have no capacity are decided again with that in view."""
+        """Jobs whose pool turned out to have no capacity are decided again with that in view.
+
+        On-demand capacity that a pool does not have is asked of the workload's next pool, from then on.
+        """
         failed: dict[str, set[int]] = {}
-        for workload, pool in outcome.without_capacity:
-            sight.offers[pool] = 0
+        for workload, pool, option in outcome.without_capacity:
+            if option == "spot":
+                sight.offers[pool] = 0
+            else:
+                self._tell("warning", "no-on-demand", f"{workload}: no on-demand capacity in {pool}")
+                for one in self._fleets:
+                    if workload in one.row:
+                        row = one.row[workload]
+                        one.cheapest[row] = (one.cheapest[row] + 1) % one.pools_each
             for fleet, _ in self._jobs:
                 if workload in fleet.row:
                     failed.setdefault(fleet.key, set()).add(fleet.row[workload])

@@ -126,6 +126,7 @@ class Controller:
             self.jobs,
             self.inventory,
             self.pools,
+            self.services,
             self._timed,
             limits_of(plan.caps, settings.guards),
             plan.tick_seconds,
@@ -432,7 +433,8 @@ class Controller:
 
     def _seen(self, report: Report, sight: Sight) -> list[tuple[str, float | None, int, bool]]:
         held = Counter(row.pool for row in self.inventory.all_live() if row.option == "spot")
-        refused = {pool for _, pool in report.outcome.without_capacity} | report.lost_in
+        short = {pool for _, pool, option in report.outcome.without_capacity if option == "spot"}
+        refused = short | report.lost_in
         return [(name, sight.price.get(name), held[name], name in refused) for name in self.pools]
 
     def _restore(self) -> None:

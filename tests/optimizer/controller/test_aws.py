@@ -279,3 +279,42 @@ def test_a_job_may_save_its_work_before_a_planned_move(
         (second,) = run.controller.inventory.live("job")
         assert second.option == "spot"
         assert ("checkpoint-hook" in run.kinds()) == told
+
+
+def test_on_demand_that_runs_out_is_asked_of_the_next_zone(begin: Begin) -> None:
+    of = market([[0] * 120, [0] * 120])
+    the_plan = plan(
+        of,
+        job(of, policy="on-demand"),
+        service(of, policy="on-demand", cold_start_minutes=0.0, demand={"source": "fixed", "instances": 2}),
+    )
+    with FakeAws(of) as fake:
+        run = begin(the_plan, fake, provider=on_fake(fake, the_plan))
+        first, second = (pool.name for pool in the_plan.workloads[0].pools)
+        fake.limit_on_demand(first, 0)
+        run.controller.run_tick()
+        assert [row.pool for row in run.controller.inventory.live("job")] == [second], "at once"
+        assert not run.controller.inventory.live("web")
+        fake.advance(600)
+        run.controller.run_tick()
+        assert [row.pool for row in run.controller.inventory.live("web")] == [second] * 2, "at the next tick"
+        assert "no-on-demand" in run.kinds()
+
+
+def test_no_capacity_at_all_is_told_and_tried_again_without_a_storm(begin: Begin) -> None:
+    of = market([[0] * 120, [0] * 120])
+    the_plan = plan(of, job(of, policy="on-demand"))
+    with FakeAws(of) as fake:
+        run = begin(the_plan, fake, provider=on_fake(fake, the_plan))
+        for pool in the_plan.workloads[0].pools:
+            fake.limit_on_demand(pool.name, 0)
+        for _ in range(3):
+            before = len(fake.log.calls)
+            run.controller.run_tick()
+            calls = [call for call in list(fake.log.calls)[before:] if call.action == "RunInstances"]
+            assert 1 <= len(calls) <= 4
+            fake.advance(600)
+        for pool in the_plan.workloads[0].pools:
+            fake.limit_on_demand(pool.name, None)
+        run.controller.run_tick()
+        assert len(run.controller.inventory.live("job")) == 1
