@@ -40,6 +40,9 @@ def test_figures_on_the_page_are_those_of_the_evaluation(demo: Demo, page: str) 
         assert f">{result.summary['clairvoyant_optimum']['cost_usd']['mean']:.2f}</td>" in page
     assert TRAINED_LABEL in demo.results[0].summary["policies"]
     assert "synthetic" in page
+    for label, row in demo.service.summary["policies"].items():
+        assert f">{label}</td>" in page
+        assert f">{row['availability']['mean']:.2%}</td>" in page
 
 
 def test_timelines_are_what_the_kernel_bills(demo: Demo) -> None:
@@ -118,7 +121,8 @@ def test_others_may_read_the_page(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_same_seed_same_figures(tmp_path: Path) -> None:
+def test_same_seed_same_figures(tmp_path: Path, demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimizer.demo.run.judge_service", lambda seed, watch: demo.service)  # see below
     first, second = (
         run_demo(tmp_path / name, seed=3, steps=65_536, watch=lambda text, share: None) for name in "ab"
     )
@@ -138,7 +142,7 @@ def spotwise(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_command_without_training_writes_the_report_and_fits_the_screen(tmp_path: Path) -> None:
+def test_command_without_training_writes_the_report_and_fits_the_screen(tmp_path: Path, demo: Demo) -> None:
     done = spotwise("demo", "--out", "report", "--steps", "0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "No policy was trained: --steps 0 was given." in done.stdout
@@ -149,6 +153,10 @@ def test_command_without_training_writes_the_report_and_fits_the_screen(tmp_path
     assert list(printed["jobs"]) == [scenario.title for scenario in SCENARIOS]
     mean = printed["jobs"][SCENARIOS[0].title]["policies"]["planner"]["cost_usd"]["mean"]
     assert f"{mean:.2f}" in done.stdout
+    assert printed["service"] == json.loads(
+        json.dumps(demo.service.figures())
+    )  # another process, same figures
+    assert f"{printed['service']['policies']['service-champion']['availability']['mean']:.2%}" in done.stdout
 
 
 def test_without_torch_everything_but_the_training_is_shown(tmp_path: Path) -> None:
@@ -203,5 +211,5 @@ def test_page_opens_in_a_browser_with_all_charts(page: str, tmp_path: Path) -> N
         check=True,
         timeout=120,
     )  # fmt: skip
-    assert done.stdout.count("main-svg") >= 8
+    assert done.stdout.count("main-svg") >= 9
     assert "CONSOLE" not in done.stderr, done.stderr
