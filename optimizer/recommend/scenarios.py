@@ -11,7 +11,7 @@ from optimizer.recommend.jobs import JobCase, JobOutcome
 from optimizer.recommend.judge import Trial, Trials
 from optimizer.recommend.prepare import Subject
 from optimizer.recommend.result import HOURS_PER_MONTH, Hours, MarketUse, Role, Scenario, Sla, known
-from optimizer.recommend.services import Outcome
+from optimizer.recommend.services import Case, Outcome
 from optimizer.recommend.windows import Spans, interval, lower_bound_of_mean
 from simulator.deadline.observation import FloatArray
 
@@ -108,7 +108,11 @@ def sla_of(subject: Subject, outcome: Outcome | JobOutcome, spans: Spans) -> Sla
         return Sla(measure="miss-probability", target=0.0, value=value, bound=float(bound), holds=late == 0)
     target = known(subject.workload.service, "the terms").availability_target
     adjusted = outcome.adjusted
-    bound = max(lower_bound_of_mean(adjusted, spans), 0.0)
+    case, market = subject.case, known(subject.market, "the market")
+    lasts = (case.cold_start_ticks if isinstance(case, Case) else 0) + 1
+    # What was never seen may still come: below 3/n with 95 % confidence, and a loss lasts a cold start.
+    unseen = 1.0 - 3.0 * lasts * market.tick_seconds / 3600.0 / spans.known_hours
+    bound = max(min(lower_bound_of_mean(adjusted, spans), unseen), 0.0)
     return Sla(
         measure="availability",
         target=target,
