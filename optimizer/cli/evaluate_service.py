@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,8 @@ def evaluate_service(
 
     markets = [(str(path), Market.load(path)) for path in paths]
     tick = markets[0][1].tick_seconds
+    if not math.isfinite(options.window_hours) or options.window_hours <= 0:
+        raise InputError(f"windows of {options.window_hours:g} h; accepted: hours above 0, such as 24")
     windows, service = windows_and_services(
         markets,
         _demand(options, tick),
@@ -104,7 +107,8 @@ def evaluate_service(
     console.print(service_table(summary))
     console.print(
         f"{summary['episodes']} windows of {options.window_hours:g} h of {', '.join(map(str, paths))}; "
-        f"demand {options.demand}, cold start {options.cold_start_seconds:g} s, target {options.availability:.2%}; "
+        f"demand {options.demand}, cold start {options.cold_start_seconds:g} s, "
+        f"target {options.availability:.2%}; "
         "ready = ticks with all of the demand ready; cost and below (points cheaper than "
         f"{options.reference}) as shares of on-demand; met = windows that reach the target",
         highlight=False,
@@ -129,8 +133,6 @@ def _demand(options: ServiceOptions, tick_seconds: int) -> ArrayLike:
     if options.demand_where or options.demand_scale != 1.0:
         raise InputError("--demand-where and --demand-scale are for a demand file; --demand is a number")
     if options.demand_round_up:
-        import math
-
         return math.ceil(number) if math.isfinite(number) else number
     return number
 
@@ -153,7 +155,7 @@ def service_table(summary: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for label, row in summary["policies"].items():
         cost, availability = row["cost_relative_to_on_demand"], row["availability"]
-        below = -100.0 * row["against_reference"]["cost"]["mean"]
+        below = 0.0 - 100.0 * row["against_reference"]["cost"]["mean"]  # not -0.0 for the reference
         table.add_row(
             label if len(label) <= 20 else f"…{label[-19:]}",
             f"{availability['mean']:.2%}",
