@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -133,12 +133,13 @@ def test_a_policy_that_hangs_is_left_behind(begin: Begin, monkeypatch: pytest.Mo
     of, the_plan = steady()
     cloud = SimulatedCloud(of, the_plan)
     run = begin(the_plan, cloud, policy_seconds=0.05)
-    run.controller.jobs[0] = (run.controller.jobs[0][0], Idler(lambda: time.sleep(1.0)))
-    began = time.monotonic()
+    release = threading.Event()
+    run.controller.jobs[0] = (run.controller.jobs[0][0], Idler(lambda: release.wait(250.0)))
     for _ in range(3):
         run.controller.run_tick()
         cloud.advance()
-    assert time.monotonic() - began < 0.9
+    assert not release.is_set(), "the ticks went on although the policy has not come back"
+    release.set()
     assert any("no decision within" in message for _, _, message in run.events)
     assert len(held(cloud)) == 4
 
