@@ -75,6 +75,11 @@ def demo(
         console.print(summary_table(result.summary))
     console.print(f"\n{TITLE}", highlight=False)
     console.print(service_table(found.service.summary))
+    console.print(
+        "ready: minutes with every instance ready; below: points of the on-demand cost cheaper than "
+        "spothedge-1; launched, lost: per week; met: weeks that met the target\n",
+        highlight=False,
+    )
     console.print(summary_in_words(found), highlight=False)
     if why_not:
         console.print(f"No policy was trained: {why_not}", highlight=False, markup=False)

@@ -52,7 +52,7 @@ def render(demo: Demo, why_not: str = "") -> str:
     return environment.get_template("page.html.j2").render(
         version=version("spotwise"),
         episodes=sum(result.evaluation.episodes for result in demo.results),
-        summary=summary_in_words(demo),
+        summary=(_jobs_in_words(demo), service_part.in_words(demo.service)),
         numbers=_numbers(demo),
         trained=demo.trained is not None,
         why_not=why_not,
@@ -65,6 +65,8 @@ def render(demo: Demo, why_not: str = "") -> str:
             f"spotwise demo --seed {demo.seed} --steps {demo.steps} --out demo-report",
             "spotwise market build FILES... --tick-seconds 600 --out market.npz    # your own traces",
             "spotwise evaluate --market market.npz --work-hours 48 --deadline-hours 52",
+            "spotwise evaluate --workload service --market market.npz --demand 5 --availability 0.995"
+            "    # build it with --tick-seconds 60 or less",
         ),
         plotly_js=get_plotlyjs(),
     )
@@ -81,6 +83,10 @@ def write_page(text: str, path: Path) -> None:
 
 def summary_in_words(demo: Demo) -> str:
     """A few sentences that a manager understands; honest whatever the result is."""
+    return f"{_jobs_in_words(demo)} {service_part.in_words(demo.service)}"
+
+
+def _jobs_in_words(demo: Demo) -> str:
     first = demo.results[0].summary["policies"]
     best = _best_heuristic(first)
     sentences = [
@@ -105,7 +111,7 @@ def summary_in_words(demo: Demo) -> str:
             if behind
             else "The policy trained here was the cheapest of all in both jobs."
         )
-    return " ".join([*sentences, service_part.in_words(demo.service)])
+    return " ".join(sentences)
 
 
 def _listed(names: list[str]) -> str:

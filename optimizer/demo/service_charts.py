@@ -37,6 +37,11 @@ def storm_chart(storm: Storm) -> go.Figure:
             figure.add_vrect(
                 x0=hours[first], x1=hours[last], fillcolor=SHORT, line_width=0, layer="below", row=row, col=1
             )
+    figure.add_trace(  # for the legend alone, in a colour that is seen on both papers
+        go.Scatter(
+            name="demand", x=[None], y=[None], mode="lines", line={"width": 3, "color": INK}, hoverinfo="skip"
+        )
+    )
     figure.update_yaxes(range=[0, top + 1.4], title="instances ready", title_font={"size": 12}, dtick=2)
     figure.update_xaxes(range=[0, hours[-1]], dtick=1)
     figure.update_xaxes(title="hours shown", row=2, col=1)
@@ -65,7 +70,7 @@ def _stack(figure: go.Figure, row: int, hours: FloatArray, storm: Storm, course:
             row=row,
             col=1,
         )
-    for colour, width, shown in ((CASING, 4.5, False), (NEEDED, 2.0, True)):
+    for colour, width, hover in ((CASING, 4.5, "skip"), (NEEDED, 2.0, "all")):
         figure.add_trace(
             go.Scatter(
                 name="demand",
@@ -74,9 +79,8 @@ def _stack(figure: go.Figure, row: int, hours: FloatArray, storm: Storm, course:
                 mode="lines",
                 line={"shape": "hv", "width": width, "color": colour},
                 legendgroup="demand",
-                showlegend=shown and row == 1,
-                hovertemplate="%{y}" if shown else None,
-                hoverinfo=None if shown else "skip",
+                showlegend=False,
+                hoverinfo=hover,
             ),
             row=row,
             col=1,

@@ -75,10 +75,10 @@ def in_words(result: ServiceResult) -> str:
     mean, cost = champion["availability"]["mean"], champion["cost_relative_to_on_demand"]["mean"]
     met, weeks = champion["target_met_windows"], result.summary["episodes"]
     return (
-        f"A service of {DEMAND} instances with a target of {TARGET:.1%} "
+        f"A service of {DEMAND} instances with an availability target of {TARGET:.1%} "
         + (f"costs {1 - cost:.0%} less" if cost < 1 else f"costs {cost - 1:.0%} more")
-        + " than on on-demand capacity with the shipped champion, which had all of them ready "
-        f"{mean:.2%} of the time and met the target in {met} of {_count(weeks, 'week')}."
+        + " with the shipped champion than on on-demand capacity. All of its instances were ready "
+        f"{mean:.2%} of the time, and the target was met in {met} of {_count(weeks, 'week')}."
     )
 
 

@@ -114,7 +114,7 @@ def test_part_shows_the_figures_of_the_evaluation(result: ServiceResult) -> None
 
 def test_words_say_what_the_champion_reached_also_when_it_failed(result: ServiceResult) -> None:
     champion = result.summary["policies"][CHAMPION]
-    assert f"met the target in {champion['target_met_windows']} of 4 weeks" in in_words(result)
+    assert f"the target was met in {champion['target_met_windows']} of 4 weeks" in in_words(result)
     assert f"{1 - champion['cost_relative_to_on_demand']['mean']:.0%} less" in in_words(result)
     before = dict(champion)
     try:
@@ -122,7 +122,7 @@ def test_words_say_what_the_champion_reached_also_when_it_failed(result: Service
         champion["availability"] = {**before["availability"], "mean": 0.5}
         champion["cost_relative_to_on_demand"] = {"mean": 1.25, "ci95": [1.2, 1.3]}
         assert "costs 25% more" in in_words(result)
-        assert "50.00% of the time and met the target in 0 of 4 weeks" in in_words(result)
+        assert "50.00% of the time, and the target was met in 0 of 4 weeks" in in_words(result)
         assert [number["value"] for number in numbers(result)] == ["-25%", "50.00%", "0 of 4"]
     finally:
         champion.update(before)
