@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 
@@ -13,8 +14,28 @@ from simulator.errors import InputError
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
+    from training.service.train import ServiceProgress
+    from training.service.train_config import ServiceTrainingConfig
     from training.tracking import Tracker
-    from training.trainer import Data, Progress, Trained, Trainer
+    from training.trainer import Data, Progress, Trained
+
+_State = TypeVar("_State", bound="Progress | ServiceProgress")
+_Done = TypeVar("_Done", covariant=True)
+
+
+class _Trains(Protocol[_State, _Done]):
+    """What the trainers of both workloads have in common."""
+
+    watch: Callable[[_State], None]
+
+    @property
+    def config(self) -> TrainingConfig | ServiceTrainingConfig: ...
+
+    @property
+    def checkpoint_path(self) -> Path: ...
+
+    def run(self, *, resume: bool = False) -> _Done: ...
+
 
 app = typer.Typer()
 
@@ -33,6 +54,7 @@ def train(
             help="Market file to evaluate on; repeatable. Default: the held-out end of each --market."
         ),
     ] = None,
+    workload: Annotated[str, typer.Option(help="`deadline` or `service`.")] = "deadline",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seeds weights, updates and episodes.")] = 0,
     out: Annotated[
         Path | None,
@@ -55,21 +77,29 @@ def train(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
-    """Train a policy with maskable PPO, evaluated on held-out windows and tracked in MLflow."""
+    """Train a policy with PPO, evaluated on held-out windows and tracked in MLflow.
+
+    For services it is a network on top of the look-ahead planner.
+    """
+    if workload not in ("deadline", "service"):
+        raise InputError(f"--workload {workload!r}; accepted: deadline, service")
+    shown = progress and not as_json
+    if workload == "service":
+        from optimizer.cli.train_service import report_service, service_now, service_settings
+
+        asked = service_settings(config, eval_freq, total_steps)
+        data, folder = market_data(market, eval_market), out or Path("runs") / f"{asked.name}-seed{seed}"
+        from training.service.train import ServiceTrainer  # late: torch and stable-baselines3 take seconds
+
+        service = ServiceTrainer(asked, data, folder, seed=seed, tracker=tracker_of(tracking_uri, asked))
+        report_service(_to_end(service, service_now, resume, shown), as_json)
+        return
     settings = _settings(config, eval_freq, total_steps)
-    data = market_data(market, eval_market)
-    folder = out or Path("runs") / f"{settings.name}-seed{seed}"
-    from training.trainer import Trainer  # late: torch and stable-baselines3 take seconds
+    data, folder = market_data(market, eval_market), out or Path("runs") / f"{settings.name}-seed{seed}"
+    from training.trainer import Trainer  # late, as above
 
     trainer = Trainer(settings, data, folder, seed=seed, tracker=tracker_of(tracking_uri, settings))
-    try:
-        trained = _with_bar(trainer, resume) if progress and not as_json else trainer.run(resume=resume)
-    except KeyboardInterrupt as interruption:
-        hint = f"{trainer.checkpoint_path}; go on with the same command and --resume --out {folder}"
-        there = trainer.checkpoint_path.is_file()
-        typer.secho(f"interrupted: {hint if there else 'nothing was written yet'}", err=True)
-        raise typer.Exit(128 + (interruption.args or (signal.SIGINT,))[0]) from interruption
-    _report(trained, as_json)
+    _report(_to_end(trainer, _now, resume, shown), as_json)
 
 
 def _settings(path: Path, eval_freq: int | None, total_steps: int | None) -> TrainingConfig:
@@ -105,7 +135,7 @@ def market_data(files: list[Path], evaluation_files: list[Path] | None) -> Data:
     return Data(markets[: len(files)], {file.name: sha256_of(file) for file in every}, held_out)
 
 
-def tracker_of(tracking_uri: str, settings: TrainingConfig) -> Tracker:
+def tracker_of(tracking_uri: str, settings: TrainingConfig | ServiceTrainingConfig) -> Tracker:
     """Where runs are noted: an MLflow tracker, or nowhere for `none`."""
     from training.tracking import MLflowTracker, NoTracker
 
@@ -114,7 +144,20 @@ def tracker_of(tracking_uri: str, settings: TrainingConfig) -> Tracker:
     return MLflowTracker(tracking_uri, settings.tracking.experiment)
 
 
-def _with_bar(trainer: Trainer, resume: bool) -> Trained:
+def _to_end(
+    trainer: _Trains[_State, _Done], now: Callable[[_State], list[str]], resume: bool, shown: bool
+) -> _Done:
+    """Run, with a progress bar if it is to be shown; Ctrl-C says how to go on."""
+    try:
+        return _with_bar(trainer, now, resume) if shown else trainer.run(resume=resume)
+    except KeyboardInterrupt as interruption:
+        there = trainer.checkpoint_path
+        hint = f"{there}; go on with the same command and --resume --out {there.parent}"
+        typer.secho(f"interrupted: {hint if there.is_file() else 'nothing was written yet'}", err=True)
+        raise typer.Exit(128 + (interruption.args or (signal.SIGINT,))[0]) from interruption
+
+
+def _with_bar(trainer: _Trains[_State, _Done], now: Callable[[_State], list[str]], resume: bool) -> _Done:
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -128,15 +171,19 @@ def _with_bar(trainer: Trainer, resume: bool) -> Trained:
     with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("train", total=trainer.config.ppo.total_steps, now="")
 
-        def watch(state: Progress) -> None:
-            cost = state.metrics.get("rollout/relative_cost_mean")
-            now = [f"{state.metrics['time/steps_per_second'] / 1000:.0f} k/s"]
-            now += [f"cost {cost:.3f}"] if cost is not None else []
-            now += [f"held out {state.best.relative_cost:.4f}"] if state.best else []
-            bar.update(task, completed=min(state.steps, state.total_steps), now=", ".join(now))
+        def watch(state: _State) -> None:
+            speed = f"{state.metrics['time/steps_per_second'] / 1000:.0f} k/s"
+            done = min(state.steps, state.total_steps)
+            bar.update(task, completed=done, now=", ".join([speed, *now(state)]))
 
         trainer.watch = watch
         return trainer.run(resume=resume)
+
+
+def _now(state: Progress) -> list[str]:
+    cost = state.metrics.get("rollout/relative_cost_mean")
+    now = [f"cost {cost:.3f}"] if cost is not None else []
+    return now + ([f"held out {state.best.relative_cost:.4f}"] if state.best else [])
 
 
 def _report(trained: Trained, as_json: bool) -> None:
