@@ -194,7 +194,8 @@ def windows_and_services(
         repeat_market: Play a market again from its begin where the series is longer.
 
     Raises:
-        InputError: A series is longer than a market, a window does not fit, or `pools` is neither.
+        InputError: A series is longer than a market or shorter than a window, a window does not fit or is
+            over before anything counts, or `pools` is neither.
     """
     if pools not in ("each", "all"):
         raise InputError(f"--pools {pools!r}; accepted: each, all")
@@ -206,6 +207,11 @@ def windows_and_services(
         ]
     series = np.asarray(demand)
     length = window_ticks if series.ndim == 0 else series.shape[0]
+    if length < window_ticks:
+        raise InputError(
+            f"a demand of {length} ticks, a window has {window_ticks}; accepted: a shorter window, a longer "
+            "demand"
+        )
     fitted = []
     for name, market in markets:
         if length > market.ticks and not repeat_market:
@@ -216,9 +222,15 @@ def windows_and_services(
         longer = market.repeated(length) if length > market.ticks else market
         fitted.append((name, longer if series.ndim == 0 else longer.window(0, length)))
     windows = service_windows(fitted, window_ticks, stride)
+    values = np.full(window_ticks, series) if series.ndim == 0 else series
+    whole = _service(values, fitted[0][1].tick_seconds, service)
+    if window_ticks <= whole.cold_start_ticks:
+        raise InputError(
+            f"windows of {window_ticks} ticks, a cold start of {whole.cold_start_ticks}, which does not "
+            "count; accepted: longer windows"
+        )
     if series.ndim == 0:
-        return windows, _service(np.full(window_ticks, series), fitted[0][1].tick_seconds, service)
-    whole = _service(series, fitted[0][1].tick_seconds, service)
+        return windows, whole
     parts: dict[int, Service] = {}
     for start in windows.start:
         if int(start) not in parts:

@@ -2,8 +2,9 @@
 
 The demand of a service changes on the steps of its own series. They are believed to be hours once a change
 was seen, and the greatest common divisor of an hour and all distances of changes from then on. How far demand
-steps up is a histogram of what was seen, relative to the demand. Before each possible step, as many instances
-are started as pay: one instance for the cold start against the chance that it is wanted.
+rises over all steps that fit in a cold start is a histogram of what was seen, relative to the demand: demand
+that goes up and down does not add up. Before each possible step, as many instances are started as pay: one
+instance for the cold start against the chance that it is wanted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from policies.service.holdings import RING
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -27,6 +30,7 @@ def no_growth(services: int) -> dict[str, NDArray[np.generic]]:
         "changed": np.full(services, -1, np.int64),
         "step": np.zeros(services, np.int64),
         "rises": np.zeros((services, len(RISES))),
+        "recent": np.zeros((services, RING), np.int32),
     }
 
 
@@ -42,6 +46,7 @@ def foresee(
     changed: IntArray,
     step: IntArray,
     rises: FloatArray,
+    recent: NDArray[np.int32],
     headroom: IntArray,
 ) -> None:
     """Learn from the demand of this tick and write the headroom; arrays without a shape are (N,).
@@ -57,11 +62,13 @@ def foresee(
         changed: Tick of the last change, -1 before any; changed in place.
         step: Ticks between possible changes, 0 while unknown; changed in place.
         rises: (N, B) histogram; changed in place.
+        recent: (N, RING) demand of the last ticks, a ring; changed in place.
         headroom: Instances beyond the demand to hold now; written.
     """
     keep = np.exp(-1.0 / STEPS_REMEMBERED)
     for i in range(elapsed.shape[0]):
         headroom[i] = 0
+        recent[i, elapsed[i] % recent.shape[1]] = demand[i]
         rise = demand[i] - before[i] if elapsed[i] > 0 else 0
         possible = step[i] > 0 and (elapsed[i] - changed[i]) % step[i] == 0
         if rise != 0:
@@ -71,15 +78,31 @@ def foresee(
                 step[i] = _divisor(step[i], elapsed[i] - changed[i])
             changed[i] = elapsed[i]
         if rise != 0 or possible:
-            share = max(rise, 0) / max(before[i], 1)
+            share = _risen(elapsed[i], (_steps(cold_start[i], step[i]) - 1) * step[i], recent[i])
             place = min(np.searchsorted(bins, share - 1e-9), bins.shape[0] - 1)
             rises[i] *= keep
             rises[i, place] += 1.0
         if step[i] > 0:
             ahead = step[i] - (elapsed[i] - changed[i]) % step[i]
             if ahead <= cold_start[i]:
-                steps = (cold_start[i] + step[i]) // step[i]
-                headroom[i] = steps * _paying(demand[i], cold_start[i] + 1, worth[i], bins, rises[i])
+                headroom[i] = _paying(demand[i], cold_start[i] + 1, worth[i], bins, rises[i])
+
+
+@njit(cache=True, nogil=True)
+def _steps(cold_start: int, step: int) -> int:
+    """Possible steps from the moment an instance is asked for until it is ready."""
+    return int((cold_start + step) // step)
+
+
+@njit(cache=True, nogil=True)
+def _risen(elapsed: int, ticks: int, recent: NDArray[np.int32]) -> float:
+    """Highest demand of the last `ticks` ticks and this one above that before them, as a share of it."""
+    first = max(elapsed - 1 - ticks, 0)
+    base = recent[first % recent.shape[0]]
+    peak = base
+    for tick in range(first + 1, elapsed + 1):
+        peak = max(peak, recent[tick % recent.shape[0]])
+    return float((peak - base) / max(base, 1))
 
 
 @njit(cache=True, nogil=True)

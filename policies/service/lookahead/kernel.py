@@ -194,8 +194,12 @@ def decide(
                 cold_start[i] * tick_seconds / 3600.0 / settle_hours, only[i], target[i],
             )  # fmt: skip
         now_target[:] = target[i]
-        _top_up(now_target, demand[i] + headroom[i], refused[i], retry_ticks, beliefs.base[i])
-        _move(now_target, demand[i], granted[i], ready[i], asked[i])
+        cheaper = spot_price[i] < on_demand_price[i]
+        _top_up(
+            now_target, demand[i] + headroom[i], refused[i], retry_ticks, beliefs.base[i], cheaper,
+            committed[i],
+        )  # fmt: skip
+        _move(now_target, demand[i], granted[i], ready[i], cheaper, asked[i])
 
 
 @njit(cache=True, nogil=True)
@@ -242,28 +246,44 @@ def _top_up(
     refused: SmallArray,
     retry_ticks: int,
     base: FloatArray,
+    cheaper: NDArray[np.bool_],
+    committed: int,
 ) -> None:
-    """Add what the target lacks of the instances wanted, in the safest pool that has not refused lately."""
+    """Add what the target lacks of the instances wanted.
+
+    First committed instances, which cost nothing more; then in the safest pool that has not refused lately
+    and is cheaper than on-demand capacity.
+    """
     pools = base.shape[0]
     missing = wanted
     for p in range(pools + 1):
         missing -= target[p]
     if missing <= 0:
         return
+    free = min(max(committed - int(target[pools]), 0), missing)
+    target[pools] += free
+    missing -= free
     best = pools
     for p in range(pools):
-        if refused[p] >= retry_ticks and (best == pools or base[p] < base[best]):
+        if cheaper[p] and refused[p] >= retry_ticks and (best == pools or base[p] < base[best]):
             best = p
     target[best] += missing
 
 
 @njit(cache=True, nogil=True)
-def _move(target: IntArray, demand: int, granted: IntArray, ready: IntArray, asked: IntArray) -> None:
+def _move(
+    target: IntArray,
+    demand: int,
+    granted: IntArray,
+    ready: IntArray,
+    cheaper: NDArray[np.bool_],
+    asked: IntArray,
+) -> None:
     """From what is held to the target: what serves stays until its replacement does.
 
     While anything of the target is yet to be launched, no ready instance is given back. Where what is held
-    and kept does not cover the demand, on-demand capacity and every pool are asked for the rest at once; what
-    comes too much is given back next tick.
+    and kept does not cover the demand, on-demand capacity and every pool that is cheaper are asked for the
+    rest at once; what comes too much is given back next tick.
     """
     pools = target.shape[0] - 1
     serving, certain, wanted = 0, 0, 0
@@ -283,4 +303,5 @@ def _move(target: IntArray, demand: int, granted: IntArray, ready: IntArray, ask
     if missing > 0:
         asked[pools] += missing
         for p in range(pools):
-            asked[p] = max(asked[p], granted[p] + missing)
+            if cheaper[p]:
+                asked[p] = max(asked[p], granted[p] + missing)

@@ -140,7 +140,7 @@ def choose(
     order = np.empty((2, pools), np.int64)
     _rank(held, room, spot_price, demand, hazard, region, loss_cost, change, order)
     layout = np.zeros(pools, np.int64)
-    scratch = np.zeros(MOST_SPARES + 2 + committed)
+    scratch = np.zeros(MOST_SPARES + 2)
     best[:] = 0
     best[pools] = demand
     lowest = price_of(layout, demand, held, spot_price, on_demand_price, committed, change)

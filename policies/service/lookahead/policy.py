@@ -83,8 +83,8 @@ class LookAhead:
     Attributes:
         survival: How long capacity stays.
         settings: See `LookAheadSettings`.
-        weight: Cost of one tick's shortage in units of the demand at the lowest spot price; by default set by
-            the error budget.
+        weight: Cost of one tick's shortage in units of the demand at the lowest price of spot that is held;
+            by default set by the error budget.
         name: What the policy is called.
     """
 
@@ -203,11 +203,12 @@ class LookAhead:
         cold_start = observation.cold_start_ticks
         ready = ready_count(memory["ring"], observation.ticks_elapsed, np.maximum(cold_start, 1))
         worth = weight * observation.demand * (cold_start + 1)
-        loss_cost = worth * observation.spot_price.min(axis=1)
+        loss_cost = worth * price_of_capacity(observation)
         headroom = np.zeros_like(observation.demand)
         foresee(
             observation.ticks_elapsed, observation.demand, memory["demand"], cold_start, worth, RISES,
-            max(int(HOUR_SECONDS / tick), 1), memory["changed"], memory["step"], memory["rises"], headroom,
+            max(int(HOUR_SECONDS / tick), 1), memory["changed"], memory["step"], memory["rises"],
+            memory["recent"], headroom,
         )  # fmt: skip
         decide(
             tick, self.survival.curve,
@@ -219,3 +220,13 @@ class LookAhead:
         )  # fmt: skip
         memory["demand"] = observation.demand.copy()
         return asked
+
+
+def price_of_capacity(observation: ServiceObservation) -> FloatArray:
+    """(N,) lowest price of a pool in which something is held; where nothing is, the median of the pools.
+
+    A pool may be cheap because it never has anything.
+    """
+    price = observation.spot_price
+    held = np.where(observation.granted[:, :-1] > 0, price, np.inf).min(axis=1)
+    return np.asarray(np.where(np.isfinite(held), held, np.median(price, axis=1)))

@@ -44,7 +44,8 @@ class Survival:
             raise InputError(
                 f"survival with edges {edges.shape} and rates {rates.shape}; accepted: equal, 1-D"
             )
-        if edges[0] != 0 or (np.diff(edges) <= 0).any() or not (np.isfinite(rates) & (rates > 0)).all():
+        ascending = edges[0] == 0 and np.isfinite(edges).all() and (np.diff(edges) > 0).all()
+        if not ascending or not (np.isfinite(rates) & (rates > 0)).all():
             raise InputError("survival: accepted are edges that ascend from 0 and rates above 0")
         hazard = np.concatenate([[0.0], np.cumsum(np.diff(edges) * rates[:-1])])
         alive = np.exp(-hazard)

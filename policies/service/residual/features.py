@@ -11,6 +11,7 @@ from policies.service.holdings import NEVER
 from policies.service.lookahead import LookAhead
 from policies.service.lookahead.kernel import Beliefs
 from policies.service.lookahead.layout import MOST_SPARES, RESERVE_STEPS
+from policies.service.lookahead.policy import price_of_capacity
 from policies.service.residual.options import STATISTICS, weigh
 from simulator.deadline.observation import FloatArray, IntArray
 from simulator.service import ServiceObservation
@@ -71,7 +72,7 @@ def describe(
     o, settings, tick = observation, planner.settings, observation.tick_seconds
     size = len(o.demand)
     value, statistics = np.empty((size, OPTIONS)), np.empty((size, STATISTICS))
-    cheapest = o.spot_price.min(axis=1)
+    cheapest = price_of_capacity(o)
     weigh(
         tick, planner.survival.curve,
         (settings.own_prior, settings.fleet_prior, settings.shared_prior, *settings.deeper_prior),

@@ -37,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [Pool("aws", f"r{p}", f"z{p}", "t") for p in range(3)], tick_seconds=30,
         start=datetime(2023, 1, 1, tzinfo=UTC), spot_price=1.0, spot_capacity=capacity, on_demand_price=3.0,
     ).save(path / "m.npz")  # fmt: skip
+    (path / "two.csv").write_text("3\n4\n")
     return path
 
 
@@ -136,6 +137,10 @@ def test_a_demand_file_is_cut_into_the_windows(folder: Path) -> None:
         (("--demand", "absent.csv"), "absent.csv"),
         (("--window-hours", "24"), "--repeat-market"),
         (("--window-hours", "-1"), "accepted"),
+        (("--window-hours", "nan"), "windows of nan h"),
+        (("--window-hours", "inf"), "windows of inf h"),
+        (("--window-hours", "0.03"), "a cold start of 4, which does not count"),
+        (("--demand", "two.csv"), "a demand of 2 ticks, a window has 600"),
         (("--pools", "some"), "accepted: each, all"),
         (("-p", "spothedge"), "no service policy 'spothedge'"),
         (("-p", "static-mix-101"), "0 to 100"),

@@ -24,7 +24,7 @@ def headrooms(demand: np.ndarray, cold_start: int, worth: float) -> list[int]:
         headroom = np.zeros(1, np.int64)
         foresee(
             np.array([tick]), np.array([value]), before, np.array([cold_start]), np.array([worth]), RISES,
-            120, memory["changed"], memory["step"], memory["rises"], headroom,
+            120, memory["changed"], memory["step"], memory["rises"], memory["recent"], headroom,
         )  # fmt: skip
         seen.append(int(headroom[0]))
         before = np.array([value])
@@ -48,6 +48,17 @@ def test_a_finer_step_is_learned() -> None:
     held = headrooms(np.repeat(np.arange(3, 20), 30), 2, 1000.0)
     assert held[30 * 8 - 1] >= 1
     assert held[30 * 8 - 10] == 0
+
+
+def test_demand_that_goes_up_and_down_every_tick_does_not_add_up() -> None:
+    held = headrooms(np.tile([3, 4], 200), 4, 1000.0)
+    assert max(held[20:]) <= 2  # one more than 3, a third of 4 rounded up
+    assert max(headrooms(np.tile([20, 20, 21], 200), 8, 1000.0)[20:]) <= 2
+
+
+def test_demand_that_grows_every_tick_is_followed_over_the_whole_cold_start() -> None:
+    held = headrooms(np.arange(20, 120), 4, 1000.0)
+    assert min(held[10:]) >= 4
 
 
 @pytest.fixture(scope="module")

@@ -172,3 +172,59 @@ def test_the_parts_of_a_decision_in_place_are_the_decision() -> None:
         due = PLANNER.perceive(batch.observe(), own)
         np.testing.assert_array_equal(PLANNER.ask(batch.observe(), own, due, weight), asked)
         batch.step(asked)
+
+
+def priced(capacity: list[int], price: list[float], ticks: int = 600) -> Market:
+    return Market.build(
+        [Pool("aws", f"r{p}", f"z{p}", "t") for p in range(len(capacity))],
+        tick_seconds=30, start=datetime(2023, 1, 1, tzinfo=UTC), spot_price=np.array(price),
+        spot_capacity=np.repeat(np.array(capacity)[:, None], ticks, axis=1), on_demand_price=3.0,
+    )  # fmt: skip
+
+
+def most_granted(market: Market, demand: np.ndarray, committed: int = 0) -> np.ndarray:
+    """(P + 1) most that was held at once."""
+    service = Service.of(
+        demand, tick_seconds=30, cold_start_seconds=120, availability_target=0.999, committed=committed
+    )
+    timeline: list[tuple[np.ndarray, np.ndarray]] = []
+    run_service(PLANNER, service_windows([("m", market)], len(demand)), service, timeline=timeline)
+    return np.asarray(np.max([granted[0] for granted, _ in timeline[5:]], axis=0))
+
+
+STEPS = np.repeat([4, 6, 4, 7, 4], 120)
+
+
+def test_a_pool_dearer_than_on_demand_is_never_used() -> None:
+    held = most_granted(priced([9, 9], [1.0, 3.5]), STEPS)
+    assert held[1] == 0
+    assert held[0] > 0
+
+
+def test_committed_instances_are_used_before_any_spot() -> None:
+    assert most_granted(priced([99, 99], [1.0, 1.0]), np.minimum(STEPS, 5), committed=40)[:2].max() == 0
+
+
+def test_many_committed_instances_take_no_room() -> None:
+    held = most_granted(priced([9], [1.0], 60), np.full(60, 3), committed=10**12)
+    assert held.tolist() == [0, 3]
+
+
+def test_a_cheap_pool_that_never_has_anything_does_not_lower_the_weight_of_a_shortage() -> None:
+    rng = np.random.default_rng(1)
+    ticks = 2880 * 3
+    up = np.repeat((rng.random((2, ticks // 60)) < 0.8) * 9, 60, axis=1)
+    capacity = np.vstack([up, np.zeros((1, ticks), np.int64)])
+    costs = []
+    for cheap in (0.01, 1.0):
+        market = Market.build(
+            [Pool("aws", f"r{p}", f"z{p}", "t") for p in range(3)], tick_seconds=30,
+            start=datetime(2023, 1, 1, tzinfo=UTC), spot_price=np.array([1.0, 1.0, cheap]),
+            spot_capacity=capacity, on_demand_price=3.0,
+        )  # fmt: skip
+        service = Service.of(
+            3, ticks=2880, tick_seconds=30, cold_start_seconds=120, availability_target=0.999
+        )
+        table = replay_service([PLANNER], service_windows([("m", market)], 2880), service)
+        costs.append((table["availability"].mean(), table["relative_cost"].mean()))
+    assert costs[0] == pytest.approx(costs[1], abs=0.03)

@@ -76,6 +76,8 @@ def test_fit_recovers_a_curve_from_runs_drawn_with_it() -> None:
         ([0, 0], [1.0, 1.0]),
         ([0, 10], [1.0, 0.0]),
         ([0, 10], [1.0, np.nan]),
+        ([0, np.nan], [1.0, 1.0]),
+        ([0, np.inf], [1.0, 1.0]),
         ([], []),
     ],
 )
