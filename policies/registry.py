@@ -56,10 +56,14 @@ def load_policy(name_or_path: str | Path, kind: Kind = "deadline") -> Shielded |
     path = Path(name_or_path)
     if kind == "service" and str(name_or_path) == SERVICE_CHAMPION:
         path = CHAMPIONS / f"{SERVICE_CHAMPION}.policy"
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # a name too long to be a path
+        found = False
+    if not found:
         names = ", ".join(policy_names(kind)) or "no name"
         raise InputError(
-            f"no {kind} policy {str(name_or_path)!r}; accepted: {names}, or the path of a .policy file"
+            f"no {kind} policy {str(name_or_path)[:80]!r}; accepted: {names}, or the path of a .policy file"
         )
     try:
         if kind == "service":

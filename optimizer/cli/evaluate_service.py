@@ -155,13 +155,13 @@ def service_table(summary: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for label, row in summary["policies"].items():
         cost, availability = row["cost_relative_to_on_demand"], row["availability"]
-        below = 0.0 - 100.0 * row["against_reference"]["cost"]["mean"]  # not -0.0 for the reference
+        saved = row["against_reference"]["cost"]["mean"]
         table.add_row(
             label if len(label) <= 20 else f"…{label[-19:]}",
             f"{availability['mean']:.2%}",
-            f"{cost['mean']:.1%}",
-            f"{100 * cost['ci95'][0]:.0f}-{100 * cost['ci95'][1]:.0f}",
-            f"{below:+.1f}",
+            "-" if cost["mean"] is None else f"{cost['mean']:.1%}",
+            "-" if cost["ci95"] is None else f"{100 * cost['ci95'][0]:.0f}-{100 * cost['ci95'][1]:.0f}",
+            "-" if saved is None else f"{0.0 - 100.0 * saved:+.1f}",  # 0.0 - x is not -0.0 for the reference
             f"{row['launches']:.0f}",
             f"{row['interruptions']:.0f}",
             str(row["target_met_windows"]),

@@ -112,7 +112,10 @@ class MarketStack:
             ticks = sorted({stack.tick_seconds for stack in stacks})
             raise InputError(f"markets have different ticks ({ticks} s); build them with one --tick-seconds")
         if len({stack.pools for stack in stacks}) > 1:
-            raise InputError("markets have different numbers of pools; stack those with equally many")
+            raise InputError(
+                "markets have different numbers of pools; give those with equally many together, "
+                "the others in a run of their own"
+            )
         longest = max(stack.capacity.shape[-1] for stack in stacks)
 
         def padded(array: NDArray[np.float64] | NDArray[np.int32]) -> NDArray[np.float64]:

@@ -109,7 +109,7 @@ class ServiceBatch:
         self.ready = np.zeros(size, np.int64)
         self.cost = np.zeros(size)
         self.served, self.wanted = np.zeros(size), np.zeros(size)
-        self.counts = np.zeros((size, 5), np.int32)
+        self.counts = np.zeros((size, 5), np.int64)
         self.done: BoolArray = np.zeros(size, np.bool_)
         self._minimum_ticks = np.zeros(size)
         ring = max(remembered_ticks, *(_remembered(one) for one in services)) + 2

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from simulator.deadline.kernel import B1, F8, I4, I8
+from simulator.deadline.kernel import B1, F8, I8
 
 
 @njit(cache=True, nogil=True)
@@ -31,7 +31,9 @@ def advance(
     held: NDArray[np.int64],  # (N, P + 1, R): holdings of the last R ticks, a ring
     ready: I8,
     cost: F8,
-    counts: I4,  # (N, 5): launches, interruptions, failed launches, available ticks, counted ticks
+    counts: NDArray[
+        np.int64
+    ],  # (N, 5): launches, interruptions, failed launches, available ticks, counted ticks
     served: F8,
     wanted: F8,
     done: B1,

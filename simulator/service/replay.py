@@ -107,7 +107,8 @@ def replay_service(
 
     Returns:
         One row per policy and window: `policy`, `market`, `start_tick`, `cost_usd`, `on_demand_usd` (the same
-        demand on on-demand capacity), `relative_cost` (their ratio; 0 where no demand was), `availability`,
+        demand on on-demand capacity), `relative_cost` (their ratio; NaN where on-demand costs
+        nothing), `availability`,
         `served_fraction`, `unavailable_ticks`, `counted_ticks`, `launches`, `interruptions`,
         `failed_launches`.
 
@@ -133,7 +134,9 @@ def _table(name: str, batch: ServiceBatch, windows: Windows) -> pd.DataFrame:
             "start_tick": windows.start,
             "cost_usd": batch.cost,
             "on_demand_usd": on_demand,
-            "relative_cost": np.divide(batch.cost, on_demand, out=np.zeros(batch.size), where=on_demand > 0),
+            "relative_cost": np.divide(
+                batch.cost, on_demand, out=np.full(batch.size, np.nan), where=on_demand > 0
+            ),
             "availability": batch.availability,
             "served_fraction": batch.served_fraction,
             "unavailable_ticks": counts[:, COUNTED_TICKS] - counts[:, AVAILABLE_TICKS],

@@ -60,7 +60,7 @@ class ServiceEvaluation:
         return self.table[self.table["policy"] == label].reset_index(drop=True)
 
     def _summary(self, rows: pd.DataFrame, other: pd.DataFrame, reference: str) -> dict[str, object]:
-        availability, cost = _values(rows, "availability"), _values(rows, "relative_cost")
+        availability, cost = _values(rows, "availability"), _values(rows, "cost_usd")
         short = float(rows["unavailable_ticks"].sum()) / max(float(rows["counted_ticks"].sum()), 1.0)
         return {
             "availability": {
@@ -69,10 +69,7 @@ class ServiceEvaluation:
                 "ci95": list(self.bootstrap.mean_interval(availability)),
             },
             "served_fraction": float(rows["served_fraction"].mean()),
-            "cost_relative_to_on_demand": {
-                "mean": float(cost.mean()),
-                "ci95": list(self.bootstrap.mean_interval(cost)),
-            },
+            "cost_relative_to_on_demand": self._relative(cost),
             "launches": float(rows["launches"].mean()),
             "interruptions": float(rows["interruptions"].mean()),
             "failed_launches": float(rows["failed_launches"].mean()),
@@ -80,29 +77,38 @@ class ServiceEvaluation:
             "error_budget_spent": short / (1.0 - self.target),
             "against_reference": {
                 "reference": reference,
-                "cost": self._difference(cost, _values(other, "relative_cost")),
-                "availability": self._difference(availability, _values(other, "availability")),
+                "cost": self._relative(cost - _values(other, "cost_usd")),
+                "availability": self._spread(availability - _values(other, "availability")),
             },
         }
 
-    def _difference(self, mine: FloatArray, other: FloatArray) -> dict[str, object]:
-        return {
-            "mean": float((mine - other).mean()),
-            "ci95": list(self.bootstrap.mean_interval(mine - other)),
-        }
+    def _spread(self, values: FloatArray) -> dict[str, object]:
+        return {"mean": float(values.mean()), "ci95": list(self.bootstrap.mean_interval(values))}
+
+    def _relative(self, cost: FloatArray) -> dict[str, object]:
+        """Sum over the sum of on-demand costs, so that windows without demand weigh nothing."""
+        base = self.on_demand
+        if base.sum() <= 0.0:
+            return {"mean": None, "ci95": None}
+        interval = self.bootstrap.interval(
+            lambda rows: np.asarray(cost[rows].sum(axis=1) / np.maximum(base[rows].sum(axis=1), 1e-12))
+        )
+        return {"mean": float(cost.sum() / base.sum()), "ci95": list(interval)}
 
     def _optimum(self) -> dict[str, object]:
         levels: dict[str, object] = {}
         for place, first in enumerate(self.bounds[0] if self.bounds else ()):
             at = [window[place] for window in self.bounds]
             reached = np.array([bound.reachable for bound in at])
-            base = np.where(self.on_demand > 0, self.on_demand, np.inf)
-            cost = np.array([bound.cost for bound in at]) / base
-            dual = np.array([bound.dual_bound for bound in at]) / base
-            some = bool(reached.any())
+            base = float(self.on_demand[reached].sum())
+            cost = sum(bound.cost for bound in at if bound.plan is not None)
+            planned = sum(
+                own for own, bound in zip(self.on_demand, at, strict=True) if bound.plan is not None
+            )
+            dual = sum(bound.dual_bound for bound in at if bound.reachable)
             levels[f"{first.availability:g}"] = {
-                "cost_relative_to_on_demand": float(np.nanmean(cost[reached])) if some else None,
-                "dual_bound": float(dual[reached].mean()) if some else None,
+                "cost_relative_to_on_demand": float(cost / planned) if planned > 0.0 else None,
+                "dual_bound": float(dual / base) if base > 0.0 else None,
                 "reachable_windows": int(reached.sum()),
                 "solved_windows": sum(bound.status == "optimal" for bound in at),
                 "best_availability": float(np.mean([bound.best_availability for bound in at])),

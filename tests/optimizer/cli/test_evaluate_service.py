@@ -100,7 +100,8 @@ def test_rows_agree_with_the_summary(folder: Path) -> None:
     for label, policy in result["policies"].items():
         own = rows[rows.policy == label]
         assert policy["availability"]["mean"] == pytest.approx(own.availability.mean())
-        assert policy["cost_relative_to_on_demand"]["mean"] == pytest.approx(own.relative_cost.mean())
+        share = own.cost_usd.sum() / own.on_demand_usd.sum()
+        assert policy["cost_relative_to_on_demand"]["mean"] == pytest.approx(share)
         spent = own.unavailable_ticks.sum() / own.counted_ticks.sum() / 0.005
         assert policy["error_budget_spent"] == pytest.approx(spent)
     assert result["policies"]["on-demand"]["cost_relative_to_on_demand"]["mean"] == pytest.approx(1.0)
@@ -126,6 +127,31 @@ def test_a_demand_file_is_cut_into_the_windows(folder: Path) -> None:
     assert own.on_demand_usd.tolist() == pytest.approx([596 * 3 / 120, 4 * 596 * 3 / 120])
 
 
+def test_windows_without_demand_weigh_nothing(folder: Path) -> None:
+    (folder / "idle.csv").write_text("demand\n" + "\n".join(["3"] * 600 + ["0"] * 600) + "\n")
+    arguments = ("--demand", "idle.csv", "--window-hours", "5", "-p", "on-demand", "--json")
+    done = evaluate(folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["policies"]["on-demand"]["cost_relative_to_on_demand"]["mean"] == pytest.approx(1.0)
+    assert 0.3 < result["clairvoyant_optimum"]["0.995"]["cost_relative_to_on_demand"] < 0.5
+
+
+def test_nothing_is_relative_to_an_on_demand_cost_of_zero(folder: Path) -> None:
+    done = evaluate(folder, "--committed", "3", "--window-hours", "5", "-p", "spot-only", "--no-bound")
+    assert done.returncode == 0, done.stderr
+    row = next(line.split() for line in done.stdout.splitlines() if "spot-only" in line)
+    assert row[2:5] == ["-", "-", "-"]
+
+
+def test_counts_of_a_huge_service_do_not_overflow(folder: Path) -> None:
+    done = evaluate(
+        folder, "--demand", "1000000", "--window-hours", "5", "-p", "spot-only", "--no-bound", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["policies"]["spot-only"]["failed_launches"] > 1e8
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -143,6 +169,7 @@ def test_a_demand_file_is_cut_into_the_windows(folder: Path) -> None:
         (("--demand", "two.csv"), "a demand of 2 ticks, a window has 600"),
         (("--pools", "some"), "accepted: each, all"),
         (("-p", "spothedge"), "no service policy 'spothedge'"),
+        (("-p", "x" * 5000), "no service policy"),
         (("-p", "static-mix-101"), "0 to 100"),
         (("-p", "spothedge-1", "-p", "spothedge-1"), "given twice"),
         (("--demand-where", "region=a"), "demand file"),
