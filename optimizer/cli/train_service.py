@@ -57,5 +57,5 @@ def report_service(trained: ServiceTrained, as_json: bool) -> None:
     typer.echo(f"{trained.bundle}")
     typer.echo(
         f"held-out episodes: reward per tick {score.gain:+.5f} ± {score.error:.5f} above the planner's over "
-        f"{score.episodes} days, {score.corrected:.1%} of its choices corrected"
+        f"{score.episodes} episodes, {score.corrected:.1%} of its choices corrected"
     )

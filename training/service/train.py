@@ -50,7 +50,7 @@ class ServiceScore:
 
     Attributes:
         gain: Mean reward per tick above the planner's; see `ServicePlannerVecEnv`.
-        error: Standard error of `gain` over episodes.
+        error: Standard error of `gain` over episodes, which overlap in the held-out part: it is too small.
         episodes: Number of episodes.
         corrected: Share of review periods in which the network chose otherwise than the planner.
     """
