@@ -23,8 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## the whole loop on embedded data; ends with demo-report/report.html
 	$(BIN)/spotwise demo --out demo-report
 
-test: $(STAMP)  ## the tests, without the heavy ones
-	$(TEST) $(PYTEST_ARGS)
+test: $(STAMP)  ## the tests, without the heavy ones, in two processes
+	$(TEST) -n 2 --dist loadfile $(PYTEST_ARGS)
 
 slow-tests: $(STAMP)  ## the heavy tests
 	$(TEST) -m slow $(PYTEST_ARGS)
