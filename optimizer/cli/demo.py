@@ -29,13 +29,15 @@ def demo(
 ) -> None:
     """Train a small policy on sample markets and judge it beside everything else on windows it has not seen.
 
-    Then judge the shipped policies for a service that needs instances at every minute.
+    Then judge the shipped policies for a service that needs instances at every minute, and take a sample bill
+    through the ledger to a recommendation (DIR/bill).
 
     Needs no data and no account. Writes DIR/report.html, one self-contained page, and prints its tables.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from optimizer.demo.bill import recommend_on_a_sample_bill
     from optimizer.demo.page import render, summary_in_words, write_page
     from optimizer.demo.run import can_train, run_demo
 
@@ -56,14 +58,21 @@ def demo(
             steps=steps,
             watch=lambda text, share: bar.update(task, description=text, completed=share),
         )
+        bill = recommend_on_a_sample_bill(
+            out / "bill",
+            seed,
+            watch=lambda text, share: bar.update(task, description=f"bill: {text}", completed=share),
+        )
         bar.update(task, description="writing the report")
         page = out / "report.html"
-        write_page(render(found, why_not), page)
+        told = f"A sample bill, through the ledger (bill/recommendation/report.html): {bill.headline}"
+        write_page(render(found, why_not, told), page)
         bar.update(task, description="done", completed=1.0)
     if as_json:
         scenarios = {result.scenario.title: result.summary for result in found.results}
         printed = {"report": str(page), "seed": seed, "steps": steps, "jobs": scenarios}
-        typer.echo(json.dumps({**printed, "service": found.service.figures()}, indent=2))
+        described = {"report": str(bill.report), "headline": bill.headline}
+        typer.echo(json.dumps({**printed, "service": found.service.figures(), "bill": described}, indent=2))
         return
     from optimizer.cli.evaluate import summary_table
     from optimizer.cli.evaluate_service import service_table
@@ -81,6 +90,7 @@ def demo(
         highlight=False,
     )
     console.print(summary_in_words(found), highlight=False)
+    console.print(f"\n{told}", highlight=False, markup=False)
     if why_not:
         console.print(f"No policy was trained: {why_not}", highlight=False, markup=False)
     typer.echo(f"\n{page} ({time.monotonic() - began:.0f} s)")

@@ -39,12 +39,13 @@ HEADINGS = (
 PACKAGES = ("spotwise", "numpy", "numba", "torch", "sb3-contrib", "plotly")
 
 
-def render(demo: Demo, why_not: str = "") -> str:
+def render(demo: Demo, why_not: str = "", bill: str = "") -> str:
     """The page as HTML text.
 
     Args:
         demo: What was found.
         why_not: Why no policy was trained, if none was.
+        bill: What came of the sample bill, in words.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("optimizer.demo", "."), autoescape=True, undefined=jinja2.StrictUndefined
@@ -52,7 +53,7 @@ def render(demo: Demo, why_not: str = "") -> str:
     return environment.get_template("page.html.j2").render(
         version=version("spotwise"),
         episodes=sum(result.evaluation.episodes for result in demo.results),
-        summary=(_jobs_in_words(demo), service_part.in_words(demo.service)),
+        summary=[text for text in (_jobs_in_words(demo), service_part.in_words(demo.service), bill) if text],
         numbers=_numbers(demo),
         trained=demo.trained is not None,
         why_not=why_not,

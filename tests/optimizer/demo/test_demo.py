@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from optimizer.billing.ledger import Ledger
 from optimizer.demo.page import render, summary_in_words, write_page
 from optimizer.demo.run import OPTIMUM, SCENARIOS, TRAINED_LABEL, Demo, run_demo
 from simulator.deadline import DeadlineBatch, MarketStack
@@ -157,6 +158,15 @@ def test_command_without_training_writes_the_report_and_fits_the_screen(tmp_path
         json.dumps(demo.service.figures())
     )  # another process, same figures
     assert f"{printed['service']['policies']['service-champion']['availability']['mean']:.2%}" in done.stdout
+    bill = tmp_path / "report" / "bill"
+    assert printed["bill"]["report"] == "report/bill/recommendation/report.html"
+    assert printed["bill"]["headline"] in " ".join(done.stdout.split())  # the first run said the same
+    recommended = json.loads((bill / "recommendation" / "recommendation.json").read_text())
+    assert recommended["headline"] == printed["bill"]["headline"]
+    truth = json.loads((bill / "export" / "_truth.json").read_text())
+    with Ledger.open(bill / "ledger.duckdb") as ledger:
+        (billed,) = ledger.rows("select sum(BilledCost) from focus")[0]
+    assert float(billed) == pytest.approx(sum(float(invoice["total"]) for invoice in truth["billed"]), abs=0.005)
 
 
 def test_without_torch_everything_but_the_training_is_shown(tmp_path: Path) -> None:
