@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from envs.actions import whole_numbers
 from envs.deadline_env import RenderModeError
 from envs.series import EpisodeMarkets
 from envs.service_episodes import ServiceRange
@@ -98,6 +99,7 @@ class ServiceEnv(gym.Env[Float32Array, IntArray]):
         self.render_mode = None
         self.world = ServiceWorld(episode_markets(market), 1, services)
         pools = self.world.markets.stack.pools
+        self._counts = pools + 1
         self.action_space = spaces.MultiDiscrete([services.most_instances + SPARES + 1] * (pools + 1))
         self.observation_space = spaces.Box(-LIMIT, LIMIT, (self.world.features,), np.float32)
 
@@ -142,7 +144,8 @@ class ServiceEnv(gym.Env[Float32Array, IntArray]):
         world = self.world
         if world.batch.done[0]:
             raise gym.error.ResetNeeded("the episode is over; call reset()")
-        reward = float(world.step(world.asked_from_counts(np.asarray(action)[None]))[0])
+        counts = whole_numbers(action, self._counts)
+        reward = float(world.step(world.asked_from_counts(counts[None]))[0])
         seen = world.look(world.batch.observe())[0]
         return seen, reward, False, bool(world.batch.done[0]), world.report(0)
 

@@ -99,6 +99,10 @@ def evaluate(
         float, typer.Option(help="Paid before a new instance is ready.", rich_help_panel=SERVICES)
     ] = 120.0,
     committed: Annotated[int, typer.Option(help="On-demand instances paid for anyway.")] = 0,
+    minimum_billed_seconds: Annotated[
+        float,
+        typer.Option(help="Billed for every launched instance at least.", rich_help_panel=SERVICES),
+    ] = 0.0,
     window_hours: Annotated[float, typer.Option(help="Length of a window.", rich_help_panel=SERVICES)] = 24.0,
     repeat_market: Annotated[
         bool,
@@ -140,8 +144,8 @@ def evaluate(
             policy,
             ServiceOptions(
                 demand, tuple(demand_where or ()), demand_scale, demand_round_up, availability,
-                cold_start_seconds, committed, window_hours, window_stride, repeat_market, bound,
-                pools or "all", reference or "spothedge-1", seed,
+                cold_start_seconds, committed, minimum_billed_seconds, window_hours, window_stride,
+                repeat_market, bound, pools or "all", reference or "spothedge-1", seed,
             ),
             out=out, progress=progress, as_json=as_json,
         )  # fmt: skip

@@ -39,6 +39,7 @@ class ServiceOptions:
     availability: float
     cold_start_seconds: float
     committed: int
+    minimum_billed_seconds: float
     window_hours: float
     window_stride: int | None
     repeat_market: bool
@@ -79,6 +80,7 @@ def evaluate_service(
             "availability_target": options.availability,
             "cold_start_seconds": options.cold_start_seconds,
             "committed": options.committed,
+            "minimum_billed_seconds": options.minimum_billed_seconds,
         },
         window_ticks=ticks_for(options.window_hours * 3600.0, tick),
         stride=options.window_stride,

@@ -193,7 +193,7 @@ def windows_and_services(
     Args:
         markets: Names and markets.
         demand: Instances: one number, or a whole number per tick from the begin of a market.
-        service: `availability_target`, `cold_start_seconds` and `committed`.
+        service: `availability_target`, `cold_start_seconds`, `committed`, `minimum_billed_seconds`.
         window_ticks: Length of a window.
         stride: Ticks between window starts; None for windows that do not overlap.
         pools: `all`, or `each` pool alone.
@@ -253,6 +253,7 @@ def _service(
         availability_target=values["availability_target"],
         cold_start_seconds=values["cold_start_seconds"],
         committed=int(values["committed"]),
+        minimum_billed_seconds=values.get("minimum_billed_seconds", 0.0),
     )
 
 

@@ -127,6 +127,19 @@ def test_a_demand_file_is_cut_into_the_windows(folder: Path) -> None:
     assert own.on_demand_usd.tolist() == pytest.approx([596 * 3 / 120, 4 * 596 * 3 / 120])
 
 
+def test_launches_are_billed_for_their_minimum(folder: Path) -> None:
+    costs = []
+    for seconds in ("0", "3600"):
+        done = evaluate(
+            folder, "--window-hours", "5", "-p", "spothedge-0", "--no-bound", "--json",
+            "--minimum-billed-seconds", seconds,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        policy = json.loads(done.stdout)["policies"]["spothedge-0"]
+        costs.append(policy["cost_relative_to_on_demand"]["mean"])
+    assert costs[1] > costs[0]
+
+
 def test_windows_without_demand_weigh_nothing(folder: Path) -> None:
     (folder / "idle.csv").write_text("demand\n" + "\n".join(["3"] * 600 + ["0"] * 600) + "\n")
     arguments = ("--demand", "idle.csv", "--window-hours", "5", "-p", "on-demand", "--json")
