@@ -38,8 +38,9 @@ def waterfall(scenarios: Sequence[Scenario]) -> go.Figure:
             hovertemplate="%{x}: %{y:,.2f} USD<extra></extra>",
         )
     )
+    figure.update_xaxes(tickangle=0, tickfont={"size": 11})
     figure.update_yaxes(title="USD a month", rangemode="tozero")
-    return _laid_out(figure, height=300, showlegend=False)
+    return _laid_out(figure, height=320, showlegend=False)
 
 
 def distributions(detail: Detail, billed: float) -> go.Figure:
