@@ -166,7 +166,9 @@ def test_command_without_training_writes_the_report_and_fits_the_screen(tmp_path
     truth = json.loads((bill / "export" / "_truth.json").read_text())
     with Ledger.open(bill / "ledger.duckdb") as ledger:
         (billed,) = ledger.rows("select sum(BilledCost) from focus")[0]
-    assert float(billed) == pytest.approx(sum(float(invoice["total"]) for invoice in truth["billed"]), abs=0.005)
+    assert float(billed) == pytest.approx(
+        sum(float(invoice["total"]) for invoice in truth["billed"]), abs=0.005
+    )
 
 
 def test_without_torch_everything_but_the_training_is_shown(tmp_path: Path) -> None:
