@@ -126,7 +126,7 @@ class Expected(_Strict):
         cost_usd: Cost under the plan.
         on_demand_usd: Cost of the same on on-demand capacity.
         present_usd: Cost as it runs today, where known.
-        saving_interval_usd: 95 % interval of the saving over `present_usd` (or on-demand), lower end first.
+        saving_interval_usd: 90 % interval of the saving over `present_usd` (or on-demand), lower end first.
     """
 
     hours: Annotated[float, Field(gt=0, le=100_000)]

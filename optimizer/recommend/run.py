@@ -114,6 +114,11 @@ def recommend(
         raise InputError("no market; accepted: one or more --market FILE")
     if options.windows < 4 or (options.window_hours is not None and options.window_hours < 1):
         raise InputError("--windows and --window-hours; accepted: at least 4 windows of at least 1 h")
+    if len({path.resolve() for path in markets}) < len(markets):
+        raise InputError("a market file is given twice; give each once")
+    load_policy(options.deadline_policy, "deadline")
+    champion = _service_champion(options)
+    load_policy(champion, "service")
     watch("reading", 0.0)
     found = load_workloads(workloads)
     bill = read_bill(ledger, found)
@@ -123,7 +128,7 @@ def recommend(
     bands = None if options.advisor is None else read_interruption_bands(options.advisor)
     assumptions = Assumptions(bands, options.outage_hours, options.seed)
     subjects = _subjects(found, bill, named, assumptions, options)
-    champions = Champions(_service_champion(options), options.deadline_policy)
+    champions = Champions(champion, options.deadline_policy)
     progress = _Progress(watch, options.workers, sum(s.case is not None for s in subjects))
     trials = judge_all(subjects, champions, progress.run)
     each = [judged(subject, own) for subject, own in zip(subjects, trials, strict=True)]

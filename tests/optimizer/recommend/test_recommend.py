@@ -358,6 +358,10 @@ def test_unit_costs_of_workloads(quick: Callable[..., Found], scene: Scene, tmp_
 def test_bad_input_is_refused(scene: Scene, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no market"):
         recommend(scene.ledger, scene.workloads, [], Options())
+    with pytest.raises(InputError, match="given twice"):
+        recommend(scene.ledger, scene.workloads, [*scene.markets, scene.markets[0]], Options())
+    with pytest.raises(InputError, match="no deadline policy 'service-champion'"):
+        recommend(scene.ledger, scene.workloads, scene.markets, Options(deadline_policy="service-champion"))
     with pytest.raises(InputError, match="nowhere"):
         recommend(tmp_path / "nowhere.duckdb", scene.workloads, scene.markets, Options())
     with pytest.raises(InputError, match="windows"):

@@ -31,7 +31,7 @@ def written(folder: Path, content: str | bytes, name: str = "demand.csv") -> Pat
         HOURLY.replace(",", "\t"),
         HOURLY.replace("time,demand", "Timestamp,Value") + "\n\n",
         "demand,when\n2,0\n5,3600\n0,7200\n",
-        gzip.compress(HOURLY.encode()),
+        gzip.compress(HOURLY.encode(), mtime=0),  # the same name in every process
         "time,demand\n2024-01-01 02:00,0\n2024-01-01 00:00,2\n2024-01-01 01:00,5\n",
         json.dumps([{"time": f"2024-01-01T0{hour}:00Z", "demand": n} for hour, n in enumerate([2, 5, 0])]),
         json.dumps({"time": [1704067200, 1704070800, 1704074400], "demand": [2, 5, 0]}),
