@@ -19,11 +19,12 @@ FEWEST_INDEPENDENT = 4
 USUAL_INDEPENDENT = 8
 """The default window is so short that this many fit side by side, but not shorter than a day."""
 WEEK = 168
-PERSISTENCE_HOURS = 52.0
-"""Time in which the correlation of good and bad times falls by a factor e.
+PERSISTENCE_HOURS = 80.0
+"""Time in which the correlation of good and bad times falls by a factor e, on the safe side.
 
-Of drawn markets: the variance of their availability over spans of 1, 3, 7, 15 and 30 days falls as it does
-for this time, see `variance_over`.
+Of drawn markets, the variance of their availability over spans of 1 to 30 days falls as it does for 52 hours
+(see `variance_over`). With 80 the intervals cover what they say also where little is known and the spread is
+itself an estimate: `python -m optimizer.recommend.calibration`.
 """
 
 
