@@ -23,6 +23,7 @@ DEFAULT_POLICIES = ("on-demand", "spot-when-available", "greedy", "uniform-progr
 
 @app.command("evaluate")
 def evaluate(
+    ctx: typer.Context,
     market: Annotated[list[Path], typer.Option("--market", "-m", help="Market file; repeatable.")],
     policy: Annotated[
         list[str] | None,
@@ -135,6 +136,9 @@ def evaluate(
     Intervals are 95 % percentile bootstrap intervals, episodes resampled within each pool (deadline jobs) or
     market (services). The gap closed is 0 at Uniform Progress and 1 at the optimum.
     """
+    if workload not in ("deadline", "service"):
+        raise InputError(f"--workload {workload!r}; accepted: deadline, service")
+    _refuse_options_of_others(ctx, workload)
     _refuse_copies(market)
     if workload == "service":
         from optimizer.cli.evaluate_service import ServiceOptions, evaluate_service
@@ -150,8 +154,6 @@ def evaluate(
             out=out, progress=progress, as_json=as_json,
         )  # fmt: skip
         return
-    if workload != "deadline":
-        raise InputError(f"--workload {workload!r}; accepted: deadline, service")
     reference = reference or "uniform-progress"
     from dataclasses import replace
 
@@ -212,6 +214,25 @@ def evaluate(
         f"gap closed: 0 % = uniform-progress, 100 % = clairvoyant optimum",
         highlight=False,
     )
+
+
+def _refuse_options_of_others(ctx: typer.Context, workload: str) -> None:
+    """Refuse options of the other kind of workload, which would be ignored."""
+    panel, whose, other = (JOBS, "deadline jobs", "deadline")
+    if workload == "deadline":
+        panel, whose, other = (SERVICES, "services", "service")
+    given = [
+        option.opts[0]
+        for option in ctx.command.params
+        if getattr(option, "rich_help_panel", None) == panel
+        and (source := ctx.get_parameter_source(str(option.name))) is not None
+        and source.name != "DEFAULT"
+    ]
+    if given:
+        raise InputError(
+            f"{', '.join(given)} with --workload {workload}: for {whose} only; leave it out, or give "
+            f"--workload {other}"
+        )
 
 
 def _refuse_copies(market: list[Path]) -> None:

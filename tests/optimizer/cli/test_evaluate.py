@@ -9,7 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from optimizer.cli.evaluate import app as evaluate_app
+from simulator.errors import InputError
 from simulator.market import sample_market
 
 WINDOWS = ("--work-hours", "20", "--deadline-hours", "24", "--window-stride", "900")
@@ -138,3 +141,32 @@ def test_jobs_may_be_late_at_a_price_and_partly_committed(folder: Path) -> None:
     done = spotwise("evaluate", "-m", "m.npz", *WINDOWS, "--committed", "1", cwd=folder)
     assert done.returncode == 2
     assert "1 committed instances of 1; accepted: 0 to 0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("workload", "option"),
+    [
+        ("service", ("--work-hours", "48")),
+        ("service", ("--deadline-hours", "52")),
+        ("service", ("--restart-overhead-minutes", "12")),
+        ("service", ("--checkpoint-interval-minutes", "0")),
+        ("service", ("--checkpoint-cost-minutes", "0")),
+        ("service", ("--nodes", "1")),
+        ("service", ("--due-hours", "50")),
+        ("service", ("--lateness-usd-per-hour", "0.5")),
+        ("service", ("--observability", "full")),
+        ("deadline", ("--availability", "0.99")),
+        ("deadline", ("--window-hours", "24")),
+        ("deadline", ("--repeat-market",)),
+        ("deadline", ("--no-bound",)),
+    ],
+)
+def test_options_of_the_other_workload_are_refused_by_name(
+    folder: Path, workload: str, option: tuple[str, ...]
+) -> None:
+    """Even where they say what the default is: whoever gives one expects it to matter."""
+    done = CliRunner().invoke(
+        evaluate_app, ["-m", str(folder / "m.npz"), "--workload", workload, *option], standalone_mode=False
+    )
+    assert isinstance(done.exception, InputError)
+    assert f"{option[0].replace('--no-', '--')} with --workload {workload}" in str(done.exception)
