@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from optimizer.yaml_nodes import compose, construct, located, read_text
 from simulator.errors import InputError
 from simulator.market import Pool
 from simulator.whole_file import write_whole
@@ -36,10 +36,7 @@ HIGHEST_BYTES = 64 << 20
 HIGHEST_WORKLOADS = 100_000
 HIGHEST_POOLS = 200
 HIGHEST_INSTANCES = 100_000
-DEEPEST = 40
-"""Nesting of a plan file; its own depth is below ten."""
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -392,14 +389,9 @@ def read_plan(path: Path, *, now: datetime | None = None) -> Plan:
     Raises:
         InputError: The file cannot be read, is no plan, was edited or has expired; says where and why.
     """
-    root = _compose(path, _text(path))
-    loader = _Loader("")
-    try:
-        values: Any = loader.construct_document(root)
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a plan file ({_shortly(error)})") from error
-    finally:
-        loader.dispose()
+    text = read_text(path, "a plan file", HIGHEST_BYTES, "`spotwise recommend` writes plans")
+    root = compose(path, text, "a plan file", "what `spotwise recommend` wrote")
+    values = construct(path, root, "a plan file")
     if isinstance(values, dict) and values.get("version") != VERSION:
         raise InputError(f"{path}: plan of version {values.get('version')!r}; this release reads {VERSION}")
     try:
@@ -420,56 +412,6 @@ def read_plan(path: Path, *, now: datetime | None = None) -> Plan:
     return plan
 
 
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(HIGHEST_BYTES + 1)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); `spotwise recommend` writes plans"
-        ) from error
-    if len(content) > HIGHEST_BYTES:
-        raise InputError(f"{path}: larger than {HIGHEST_BYTES >> 20} MiB; accepted: a plan file")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text; accepted: a plan file") from error
-
-
-def _compose(path: Path, text: str) -> yaml.Node:
-    """The YAML tree, refused where it is deep, shares nodes (aliases) or gives a key twice."""
-    try:
-        depth = 0
-        for event in yaml.parse(text, _Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
-                raise InputError(f"{path}, line {_line(event.start_mark)}: nested too deeply for a plan file")
-            if isinstance(event, yaml.AliasEvent):
-                raise InputError(f"{path}, line {_line(event.start_mark)}: aliases (*name) are not accepted")
-        root = yaml.compose(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{path}: not a plan file ({_shortly(error)})") from error
-    if not isinstance(root, yaml.MappingNode):
-        raise InputError(f"{path}, line 1: not a plan file; accepted: what `spotwise recommend` wrote")
-    _refuse_doubles(path, root)
-    return root
-
-
-def _refuse_doubles(path: Path, node: yaml.Node) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[Hashable] = set()
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise InputError(f"{path}, line {_line(key.start_mark)}: a key is not plain text")
-            if key.value in seen:
-                raise InputError(f"{path}, line {_line(key.start_mark)}: {key.value[:100]} is given twice")
-            seen.add(key.value)
-            _refuse_doubles(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_doubles(path, value)
-
-
 def _message(path: Path, root: yaml.Node, error: Any) -> str:
     """What is wrong, with line and field; pydantic puts a union's tag into the location, which is no key."""
     where = [
@@ -477,25 +419,4 @@ def _message(path: Path, root: yaml.Node, error: Any) -> str:
         for k, part in enumerate(error["loc"])
         if not (k == 2 and error["loc"][0] == "workloads") and not (k and error["loc"][k - 1] == "demand")
     ]
-    node = root
-    for part in where:
-        found = None
-        if isinstance(node, yaml.MappingNode):
-            found = next((value for key, value in node.value if key.value == part), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            found = node.value[part]
-        if found is None:
-            break
-        node = found
-    field = ".".join(str(part) for part in where) or "(plan)"
-    return f"{path}, line {_line(node.start_mark)}, field {field}: {error['msg']}"
-
-
-def _line(mark: Any) -> int:
-    return int(mark.line) + 1 if mark is not None else 1
-
-
-def _shortly(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = str(getattr(error, "problem", None) or error).splitlines() or [""]
-    return f"line {mark.line + 1}: {problem[0][:200]}" if mark else problem[0][:200]
+    return located(path, root, where, error["msg"], "plan")
