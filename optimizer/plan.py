@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,11 +27,14 @@ from pydantic import (
 )
 
 from optimizer.yaml_nodes import compose, construct, located, read_text
+from simulator.deadline.job import DeadlineJob
 from simulator.errors import InputError
 from simulator.market import Pool
 from simulator.whole_file import write_whole
 
-VERSION = 1
+VERSION = 2
+"""2: due times, costs of lateness, commitments and checkpoints of jobs. A plan of version 1 is refused: it
+lives for a week, its checksum is of other fields, and recommending again is one command."""
 HIGHEST_BYTES = 64 << 20
 """A plan that is larger is refused unread; 10,000 workloads take about 8 MB."""
 HIGHEST_WORKLOADS = 100_000
@@ -120,7 +124,8 @@ class Expected(_Strict):
 
     Attributes:
         hours: Span the figures are for.
-        cost_usd: Cost under the plan.
+        cost_usd: Cost under the plan, that of lateness included.
+        lateness_usd: Of it, the cost of lateness.
         on_demand_usd: Cost of the same on on-demand capacity.
         present_usd: Cost as it runs today, where known.
         saving_interval_usd: 90 % interval of the saving over `present_usd` (or on-demand), lower end first.
@@ -128,6 +133,7 @@ class Expected(_Strict):
 
     hours: Annotated[float, Field(gt=0, le=100_000)]
     cost_usd: Annotated[float, Field(ge=0)]
+    lateness_usd: Annotated[float, Field(ge=0)] = 0.0
     on_demand_usd: Annotated[float, Field(ge=0)]
     present_usd: Annotated[float, Field(ge=0)] | None = None
     saving_interval_usd: Annotated[tuple[float, float], Field(strict=False)] | None = None
@@ -203,29 +209,58 @@ class DeadlineWorkload(_Workload):
     Attributes:
         begins: When it may begin.
         deadline: When it must be done.
-        work_hours: Productive time it needs.
+        due: When it should be done; being done later costs `lateness_usd_per_hour`. Without, it is not late
+            before its deadline.
+        lateness_usd_per_hour: Cost of being done after `due`, to the second.
+        work_hours: Productive time it needs, the writing of checkpoints not included.
         restart_overhead_minutes: Time a new instance is paid for before it is useful.
         checkpoint_interval_minutes: Work between checkpoints; 0 = an interruption loses none.
-        nodes: Instances it holds together.
+        checkpoint_cost_minutes: Time that writing a checkpoint takes.
+        nodes: Instances it holds together (a gang), all in one pool or none.
+        committed: Of them, those that a commitment pays when they are on-demand capacity.
     """
 
     kind: Literal["deadline"]
     begins: Moment
     deadline: Moment
+    due: Moment | None = None
+    lateness_usd_per_hour: Annotated[float, Field(ge=0, le=10_000_000)] = 0.0
     work_hours: Annotated[float, Field(gt=0, le=100_000)]
     restart_overhead_minutes: Annotated[float, Field(ge=0, le=1440)] = 0.0
     checkpoint_interval_minutes: Annotated[float, Field(ge=0, le=100_000)] = 0.0
+    checkpoint_cost_minutes: Annotated[float, Field(ge=0, le=100_000)] = 0.0
     nodes: Annotated[int, Field(ge=1, le=10_000)] = 1
+    committed: Count = 0
 
     @model_validator(mode="after")
     def _it_can_be_kept(self) -> DeadlineWorkload:
-        hours = (self.deadline - self.begins).total_seconds() / 3600.0
-        if hours - self.work_hours < self.restart_overhead_minutes / 60.0:
-            raise ValueError(
-                f"infeasible: {self.work_hours:g} h of work between {self.begins} and {self.deadline} "
-                f"({hours:g} h) leave less slack than the restart overhead"
-            )
+        try:
+            _ = self.job
+        except InputError as error:
+            raise ValueError(str(error)) from error
         return self
+
+    @property
+    def job(self) -> DeadlineJob:
+        """The job as the simulator and the policies know it; its times are from `begins` on.
+
+        Raises:
+            InputError: It cannot be kept, or its terms contradict each other.
+        """
+        job = DeadlineJob.with_checkpoint_cost(
+            3600.0 * self.work_hours,
+            (self.deadline - self.begins).total_seconds(),
+            60.0 * self.restart_overhead_minutes,
+            60.0 * self.checkpoint_interval_minutes,
+            60.0 * self.checkpoint_cost_minutes,
+            self.nodes,
+        )
+        return replace(
+            job,
+            due_seconds=None if self.due is None else (self.due - self.begins).total_seconds(),
+            lateness_usd_per_hour=self.lateness_usd_per_hour,
+            committed=self.committed,
+        )
 
 
 class ServiceWorkload(_Workload):
@@ -263,7 +298,7 @@ class Plan(_Strict):
         checksum: SHA-256 of everything else (`checksum_of`).
     """
 
-    version: Literal[1]
+    version: Literal[2]
     created: Moment
     expires: Moment
     tick_seconds: Annotated[int, Field(ge=1, le=21_600)]
@@ -307,7 +342,7 @@ class Plan(_Strict):
             InputError: A field is wrong.
         """
         try:
-            draft = cls(version=1, checksum="0" * 64, **content)
+            draft = cls(version=2, checksum="0" * 64, **content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "plan"
@@ -393,7 +428,10 @@ def read_plan(path: Path, *, now: datetime | None = None) -> Plan:
     root = compose(path, text, "a plan file", "what `spotwise recommend` wrote")
     values = construct(path, root, "a plan file")
     if isinstance(values, dict) and values.get("version") != VERSION:
-        raise InputError(f"{path}: plan of version {values.get('version')!r}; this release reads {VERSION}")
+        raise InputError(
+            f"{path}: plan of version {values.get('version')!r}; this release reads {VERSION}; run "
+            "`spotwise recommend` again"
+        )
     try:
         plan = Plan.model_validate(values)
     except ValidationError as error:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimizer.plan import Plan, checksum_of, file_sha256, read_plan, write_plan
+from optimizer.plan import DeadlineWorkload, Plan, checksum_of, file_sha256, read_plan, write_plan
+from simulator.deadline import DeadlineJob
 from simulator.errors import InputError
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -101,9 +102,20 @@ def test_a_layout_that_changes_no_content_is_accepted(tmp_path: Path) -> None:
         ("usd_per_hour: 100.0", "usd_per_hour: true", "field caps.usd_per_hour"),
         ("launches_per_tick: 20", "launches_per_tick: 20\n  fleet: 1", "field caps.fleet"),
         ("launches_per_tick: 20", "launches_per_tick: 20\n  launches_per_tick: 21", "given twice"),
-        ("version: 1", "version: 2", "plan of version 2"),
+        (
+            "version: 2",
+            "version: 1",
+            "plan of version 1; this release reads 2; run `spotwise recommend` again",
+        ),
         ("name: nightly", "name: 'two\n\n    lines'", "field workloads.0.name"),
         ("work_hours: 48.0", "work_hours: 52.0", "infeasible"),
+        ("nodes: 1", "nodes: 2\n  committed: 2", "field workloads.0: .*accepted: 0 to 1"),
+        ("due: null", "due: '2026-11-28T00:00:00Z'", "which is after the deadline"),
+        ("due: null", "due: '2026-11-23T00:00:00Z'", "due time of -129600"),
+        ("due: null", "due: '2026-11-25T00:00:00'", "field workloads.0.due"),
+        ("lateness_usd_per_hour: 0.0", "lateness_usd_per_hour: 1.0", "without a due time"),
+        ("lateness_usd_per_hour: 0.0", "lateness_usd_per_hour: .nan", "lateness_usd_per_hour"),
+        ("checkpoint_cost_minutes: 0.0", "checkpoint_cost_minutes: 3.0", "only with an interval"),
         ("policy: planner", "policy: nobody", "not under policies"),
         ("inputs:", "inputs: &x", "field inputs"),
         ("zone: us-east-1a", "zone: '../../etc'", "line "),
@@ -115,6 +127,8 @@ def test_what_is_wrong_is_refused_with_the_reason(tmp_path: Path, old: str, new:
     write_plan(Plan.seal(**content()), path)
     text = path.read_text()
     assert old in text
+    if "committed" in new:
+        text = text.replace("  committed: 0\n", "", 1)
     path.write_text(text.replace(old, new, 1))
     if new == "inputs: &x":
         path.write_text(
@@ -125,6 +139,33 @@ def test_what_is_wrong_is_refused_with_the_reason(tmp_path: Path, old: str, new:
         read_plan(path)
 
 
+def test_a_job_of_the_plan_is_the_simulators(tmp_path: Path) -> None:
+    values = content()
+    values["workloads"][0] |= {
+        "due": NOW + timedelta(hours=50),
+        "lateness_usd_per_hour": 0.75,
+        "work_hours": 40.0,
+        "checkpoint_interval_minutes": 120.0,
+        "checkpoint_cost_minutes": 6.0,
+        "nodes": 4,
+        "committed": 1,
+    }
+    write_plan(Plan.seal(**values), tmp_path / "plan.yaml")
+    workload = read_plan(tmp_path / "plan.yaml").workloads[0]
+    assert isinstance(workload, DeadlineWorkload)
+    # 19 of the 20 checkpoints are followed by more work
+    assert workload.job == DeadlineJob(
+        work_seconds=40 * 3600 + 19 * 360,
+        deadline_seconds=52 * 3600,
+        restart_overhead_seconds=720,
+        checkpoint_interval_seconds=126 * 60,
+        nodes=4,
+        due_seconds=50 * 3600,
+        lateness_usd_per_hour=0.75,
+        committed=1,
+    )
+
+
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -133,11 +174,11 @@ def test_what_is_wrong_is_refused_with_the_reason(tmp_path: Path, old: str, new:
         b"[" * 100_000,
         b"{a: " * 50_000,
         b"- 1\n- 2\n",
-        b"version: 1\n? [a, b]\n: c\n",
+        b"version: 2\n? [a, b]\n: c\n",
         b"!!python/object/apply:os.system ['true']",
-        b"version: 1\nx: !!python/name:os.system\n",
+        b"version: 2\nx: !!python/name:os.system\n",
         b"version: 2026-13-45\n",
-        b"version: 1\nworkloads: 7\n",
+        b"version: 2\nworkloads: 7\n",
         b"a: 1\0",
         b"&a [*a]",
     ],
