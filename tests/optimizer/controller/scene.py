@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import numpy as np
 
 from optimizer.controller.config import AwsSettings
 from optimizer.controller.journal import Journal
+from optimizer.controller.journal.sqlite import SqliteStore
 from optimizer.controller.loop import Controller
 from optimizer.controller.providers import Provider
 from optimizer.controller.providers.aws import aws_provider
@@ -112,6 +114,12 @@ class Run:
 
 
 Begin = Callable[..., Run]
+
+
+def sqlite_of(journal: Journal) -> sqlite3.Connection:
+    """The database behind a journal in a file."""
+    assert isinstance(journal.store, SqliteStore)
+    return journal.store.database
 
 
 class Idler:

@@ -27,7 +27,7 @@ from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.plan import write_plan
 from optimizer.presets import presets_dir
 from simulator.errors import InputError
-from tests.optimizer.controller.scene import job, market, plan, service
+from tests.optimizer.controller.scene import job, market, plan, service, sqlite_of
 from training.configuration import read_configuration
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -283,8 +283,8 @@ def test_the_journal_is_pruned_and_copied_in_time(tmp_path: Path) -> None:
     )
     with Journal(tmp_path / "journal.sqlite") as journal:
         Daemon(the_plan, settings, cloud.provider(), journal, lambda *_: None).run(290)
-        assert journal.backup_path.exists()
-        ticks = journal._db.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]
+        assert (tmp_path / "journal.backup.sqlite").exists()
+        ticks = sqlite_of(journal).execute("SELECT COUNT(*) FROM ticks").fetchone()[0]
         assert 144 <= ticks <= 144 + 14
 
 

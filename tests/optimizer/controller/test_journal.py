@@ -10,6 +10,7 @@ import pytest
 
 from optimizer.controller.journal import InstanceRow, Intent, Journal, JournalFull
 from simulator.errors import InputError
+from tests.optimizer.controller.scene import sqlite_of
 
 
 def intent(name: str = "a", **changes: object) -> Intent:
@@ -131,12 +132,12 @@ def test_another_database_and_another_format_are_refused(tmp_path: Path) -> None
 def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
         journal.begin(1.0, "apply", [intent()])
-        pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
-        journal._db.execute(f"PRAGMA max_page_count = {pages}")
+        pages = sqlite_of(journal).execute("PRAGMA page_count").fetchone()[0]
+        sqlite_of(journal).execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(JournalFull, match="full"):
             journal.begin(2.0, "apply", [intent(f"more-{n}") for n in range(1000)])
         assert len(journal.open_intents()) == 1
-        journal._db.execute(f"PRAGMA max_page_count = {10 * pages}")
+        sqlite_of(journal).execute(f"PRAGMA max_page_count = {10 * pages}")
         journal.begin(3.0, "apply", [intent("again")])
         assert len(journal.open_intents()) == 2
 

@@ -15,7 +15,18 @@ from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.fake_aws import FakeAws, Fault
 from optimizer.plan import Plan, PlanPool
 from simulator.market import Market
-from tests.optimizer.controller.scene import Begin, FakeClock, Idler, Run, job, market, on_fake, plan, service
+from tests.optimizer.controller.scene import (
+    Begin,
+    FakeClock,
+    Idler,
+    Run,
+    job,
+    market,
+    on_fake,
+    plan,
+    service,
+    sqlite_of,
+)
 
 
 def steady() -> tuple[Market, Plan]:
@@ -202,15 +213,15 @@ def test_a_full_disk_holds_capacity_until_there_is_room(begin: Begin) -> None:
     run.controller.run_tick()
     cloud.advance()
     before = held(cloud)
-    pages = run.journal._db.execute("PRAGMA page_count").fetchone()[0]
-    run.journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    pages = sqlite_of(run.journal).execute("PRAGMA page_count").fetchone()[0]
+    sqlite_of(run.journal).execute(f"PRAGMA max_page_count = {pages}")
     for _ in range(8):
         report = run.controller.run_tick()
         cloud.advance()
     assert held(cloud) == before, "what is not journalled is not done"
     assert report.held == "journal-full"
     assert "journal-full" in run.kinds()
-    run.journal._db.execute("PRAGMA max_page_count = 1000000")
+    sqlite_of(run.journal).execute("PRAGMA max_page_count = 1000000")
     for _ in range(3):
         run.controller.run_tick()
         cloud.advance()

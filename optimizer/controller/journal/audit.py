@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
+from optimizer.controller.journal.store import Store
 
-def read_audit(
-    database: sqlite3.Connection, since: float, workload: str | None, limit: int
-) -> list[dict[str, Any]]:
+
+def read_audit(store: Store, since: float, workload: str | None, limit: int) -> list[dict[str, Any]]:
     """What was done, decided otherwise by a guard, or happened: newest first.
 
     `expected_usd_per_hour` is the change of the cost rate that an action was decided for,
     `actual_usd_per_hour` that which came of it, None while nobody knows.
 
     Args:
-        database: The journal's.
+        store: The journal's.
         since: Seconds since 1970.
         workload: Only this one; events have none.
         limit: Rows at most.
     """
     values = (since, workload, workload, limit)
     found: list[dict[str, Any]] = []
-    for row in database.execute(
+    for row in store.read(
         "SELECT at, tick, mode, workload, action, state, request, result, why, guards, usd_per_hour, "
-        "token, settled_at FROM intents WHERE at >= ? AND (? IS NULL OR workload = ?) "
+        "token, settled_at FROM intents WHERE at >= ? AND (CAST(? AS TEXT) IS NULL OR workload = ?) "
         "ORDER BY id DESC LIMIT ?",
         values,
     ):
@@ -46,15 +45,15 @@ def read_audit(
         one["request"], one["guards"] = json.loads(one["request"]), json.loads(one["guards"])
         one["actual_usd_per_hour"] = _actual(one)
         found.append({"entry": "action", **one})
-    for row in database.execute(
+    for row in store.read(
         "SELECT at, tick, guard, workload, wanted, got FROM trips WHERE at >= ? "
-        "AND (? IS NULL OR workload = ?) ORDER BY rowid DESC LIMIT ?",
+        "AND (CAST(? AS TEXT) IS NULL OR workload = ?) ORDER BY rowid DESC LIMIT ?",
         values,
     ):
         names6 = ("at", "tick", "guard", "workload", "wanted", "got")
         found.append({"entry": "guard", **dict(zip(names6, row, strict=True))})
     if workload is None:
-        for row in database.execute(
+        for row in store.read(
             "SELECT at, level, kind, message FROM events WHERE at >= ? ORDER BY rowid DESC LIMIT ?",
             (since, limit),
         ):
