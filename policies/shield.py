@@ -107,6 +107,18 @@ class WeighsLateness(Protocol):
         ...
 
 
+def shown_to(policy: DeadlinePolicy, observation: DeadlineObservation) -> DeadlineObservation:
+    """What a policy and the shield after it are to see of jobs that may be late at a price.
+
+    A policy that weighs the cost of lateness sees it; any other is shown the due time as the deadline
+    wherever it binds (`policies.soft`).
+    """
+    if not observation.lateness_price.any():
+        return observation
+    weighs = isinstance(policy, WeighsLateness) and policy.weighs_lateness(observation.pools)
+    return observation if weighs else binding(observation)
+
+
 @dataclass(frozen=True, slots=True)
 class Shielded:
     """A policy whose decisions pass the shield; whatever it says, no avoidable deadline is missed.
@@ -128,10 +140,6 @@ class Shielded:
 
     def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
         """Decide, then make it safe."""
-        if observation.lateness_price.any() and not self._weighs_lateness(observation.pools):
-            observation = binding(observation)
+        observation = shown_to(self.policy, observation)
         action, memory = self.policy.act(observation, memory)
         return apply_shield(observation, action), memory
-
-    def _weighs_lateness(self, pools: int) -> bool:
-        return isinstance(self.policy, WeighsLateness) and self.policy.weighs_lateness(pools)

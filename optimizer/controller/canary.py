@@ -87,6 +87,7 @@ class Canary:
                 cost += float(fleet.cost[row])
                 on_demand += float(fleet.on_demand_cost[row])
                 if isinstance(fleet, JobFleet):
+                    cost += float(fleet.lateness[row])
                     late = bool(fleet.missed[row])
                 else:
                     late = bool(fleet.counted_ticks[row]) and fleet.availability[row] < fleet.target[row]

@@ -22,7 +22,8 @@ from optimizer.controller.jobs import JobFleet
 from optimizer.controller.services import ServiceFleet
 from policies.protocol import DeadlinePolicy, Memory
 from policies.service import ServicePolicy
-from policies.shield import apply_shield
+from policies.shield import apply_shield, shown_to
+from policies.soft import binding
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineObservation
 from simulator.deadline.observation import BoolArray, IntArray
 
@@ -137,9 +138,10 @@ def decide_jobs(
             seen.placement[leaving] = IDLE
             decision.changed["rebalance"] = rows[leaving]
         mine = {name: np.asarray(array)[rows] for name, array in memory.items()}
+        shown = shown_to(policy, seen)
         try:
-            asked, after = timed.run(fleet.key, lambda: policy.act(seen, mine))
-            safe = apply_shield(seen, asked)
+            asked, after = timed.run(fleet.key, lambda: policy.act(shown, mine))
+            safe = apply_shield(shown, asked)
         except Exception as error:  # noqa: BLE001 -- whatever a policy does, jobs must be placed
             _baseline(decision, rows, seen, f"policy {policy.name} failed ({type(error).__name__}: {error})")
         else:
@@ -174,11 +176,16 @@ def tell_fallbacks(decisions: Mapping[str, Decision], tell: Callable[[str, str, 
 
 def _baseline(decision: Decision, rows: IntArray, seen: DeadlineObservation, why: str) -> None:
     """Hold what runs; what does not run goes to on-demand capacity. The shield may still say on-demand."""
-    hold = np.where(seen.placement == IDLE, ON_DEMAND, seen.placement)
-    decision.wanted[rows] = apply_shield(seen, hold)
+    decision.wanted[rows] = _held(seen)
     decision.fallback[rows] = True
     decision.urgent[rows] = True
     decision.why.update(dict.fromkeys(rows.tolist(), why))
+
+
+def _held(seen: DeadlineObservation) -> IntArray:
+    """Hold, else on-demand; a due time binds where being late does not pay."""
+    hold = np.where(seen.placement == IDLE, ON_DEMAND, seen.placement)
+    return apply_shield(binding(seen), hold)
 
 
 def decide_again(
@@ -206,15 +213,15 @@ def decide_again(
     """
     seen = fleet.observe(rows, now, tick_seconds, price, offers)
     memory = fleet.memory or policy.reset(fleet.size, fleet.pools_each)
+    shown = shown_to(policy, seen)
     try:
         asked, _ = timed.run(
             fleet.key,
-            lambda: policy.act(seen, {name: np.asarray(array)[rows] for name, array in memory.items()}),
+            lambda: policy.act(shown, {name: np.asarray(array)[rows] for name, array in memory.items()}),
         )
-        return apply_shield(seen, asked)
+        return apply_shield(shown, asked)
     except Exception:  # noqa: BLE001 -- as in `decide_jobs`; the failure was journalled there
-        hold = np.where(seen.placement == IDLE, ON_DEMAND, seen.placement)
-        return apply_shield(seen, hold)
+        return _held(seen)
 
 
 def decide_services(

@@ -60,7 +60,8 @@ def present_rate(fleets: Sequence[JobFleet | ServiceFleet], price: Mapping[str, 
         for row, one in enumerate(fleet.workloads):
             if isinstance(fleet, JobFleet) and not fleet.active[row]:
                 continue
-            rate += one.placement_now.on_demand * float(fleet.on_demand_price[row])
+            paid = max(one.placement_now.on_demand - int(fleet.committed[row]), 0)
+            rate += paid * float(fleet.on_demand_price[row])
             rate += sum(
                 held.instances * price.get(held.pool, fleet.pools[held.pool].on_demand_price)
                 for held in one.placement_now.spot

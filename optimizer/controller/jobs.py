@@ -20,14 +20,27 @@ from simulator.deadline.kernel import EPSILON_SECONDS
 from simulator.deadline.observation import BoolArray, FloatArray, IntArray
 from simulator.errors import InputError
 
-STATE = ("work_left", "unsaved", "pending", "placement", "cost", "rate", "at", "moved_at", "done", "missed")
+STATE = (
+    "work_left",
+    "unsaved",
+    "pending",
+    "placement",
+    "cost",
+    "lateness",
+    "rate",
+    "at",
+    "moved_at",
+    "done",
+    "missed",
+)
 
 
 class JobFleet:
     """Jobs that share a policy and a number of pools P; N rows.
 
     Arrays, (N,) unless said: `work_left`, `unsaved`, `pending` in seconds, `placement` as in the simulator,
-    `cost` USD so far, `rate` USD/h of the present placement, `at` time of the last look, `done`, `missed`.
+    `cost` USD so far that the cloud bills, `lateness` USD so far for being late, `rate` USD/h of the present
+    placement, `at` time of the last look, `done`, `missed`.
     `pool_index` (N, P) points into `pools`; the last column of every count is on-demand capacity.
     """
 
@@ -42,18 +55,23 @@ class JobFleet:
         place = {name: k for k, name in enumerate(self.pools)}
         self.pool_index = np.array([[place[p.name] for p in one.pools] for one in workloads])
         self.column = [{p.name: k for k, p in enumerate(one.pools)} for one in workloads]
-        self.work_total = np.array([3600.0 * one.work_hours for one in workloads])
+        jobs = [one.job for one in workloads]
+        self.work_total = np.array([job.work_seconds for job in jobs])
         self.begins = np.array([one.begins.timestamp() for one in workloads])
         self.deadline = np.array([one.deadline.timestamp() for one in workloads])
-        self.restart_overhead = np.array([60.0 * one.restart_overhead_minutes for one in workloads])
-        self.checkpoint_interval = np.array([60.0 * one.checkpoint_interval_minutes for one in workloads])
-        self.nodes = np.array([one.nodes for one in workloads], np.int64)
+        self.due = self.begins + np.array([job.due_or_deadline_seconds for job in jobs])
+        self.lateness_price = np.array([job.lateness_usd_per_hour for job in jobs])
+        self.restart_overhead = np.array([job.restart_overhead_seconds for job in jobs])
+        self.checkpoint_interval = np.array([job.checkpoint_interval_seconds for job in jobs])
+        self.nodes = np.array([job.nodes for job in jobs], np.int64)
+        self.committed = np.array([job.committed for job in jobs], np.int64)
+        self.paid = self.nodes - self.committed
         prices = np.array([[p.on_demand_price for p in one.pools] for one in workloads])
         self.cheapest = np.argmin(prices, axis=1)
         self.on_demand_price = prices.min(axis=1)
         self.work_left = self.work_total.copy()
         self.unsaved, self.pending = np.zeros(self.size), np.zeros(self.size)
-        self.cost, self.rate = np.zeros(self.size), np.zeros(self.size)
+        self.cost, self.lateness, self.rate = (np.zeros(self.size) for _ in range(3))
         self.placement = np.zeros(self.size, np.int64)
         self.at = np.full(self.size, np.nan)
         self.moved_at = np.full(self.size, -np.inf)
@@ -127,6 +145,9 @@ class JobFleet:
         span = np.minimum(elapsed, np.maximum(self.deadline - before, 0.0))
         span = np.where(self.missed, elapsed, span)
         productive = np.where(placed, np.maximum(span - self.pending, 0.0), 0.0)
+        finishes = seen & (self.work_left - productive <= EPSILON_SECONDS)
+        ended = np.where(finishes, np.minimum(before + self.pending + self.work_left, now), now)
+        self.lateness += np.where(seen, self._lateness(before, ended), 0.0)
         self.cost += np.where(placed, self.rate * np.maximum(billed - before, 0.0) / 3600.0, 0.0)
         self.pending = np.where(placed, np.maximum(self.pending - elapsed, 0.0), self.pending)
         self.work_left = self.work_left - productive
@@ -195,7 +216,9 @@ class JobFleet:
             checkpoint_interval=self.checkpoint_interval[rows],
             spot_available=np.asarray((offered[index] >= nodes[:, None]) & known[index]) | holds,
             spot_price=quoted[index] * nodes[:, None],
-            on_demand_price=self.on_demand_price[rows] * nodes,
+            on_demand_price=self.on_demand_price[rows] * self.paid[rows],
+            due_left=(self.due[rows] - self.begins[rows]) - (now - self.begins[rows]),
+            lateness_price=self.lateness_price[rows],
         )
 
     def confirm(self, wanted: IntArray, held: IntArray, price: Mapping[str, float]) -> IntArray:
@@ -219,8 +242,8 @@ class JobFleet:
         self.placement = now
         quoted = np.array([price.get(name, pool.on_demand_price) for name, pool in self.pools.items()])
         spot = quoted[self.pool_index[np.arange(self.size), np.maximum(now - FIRST_SPOT, 0)]]
-        each = np.where(now == ON_DEMAND, self.on_demand_price, spot)
-        self.rate = np.where(active & (now != IDLE), each * self.nodes, 0.0)
+        rate = np.where(now == ON_DEMAND, self.on_demand_price * self.paid, spot * self.nodes)
+        self.rate = np.where(active & (now != IDLE), rate, 0.0)
         return now
 
     def _satisfied(self, placement: IntArray, held: IntArray) -> BoolArray:
@@ -233,7 +256,22 @@ class JobFleet:
         """(N,) USD that the work done so far costs on on-demand capacity, with its share of one launch."""
         hours = (self.work_total + self.restart_overhead) / 3600.0
         share = 1.0 - np.minimum(self.work_left / self.work_total, 1.0)
-        return np.asarray(self.on_demand_price * self.nodes * hours * share)
+        return np.asarray(self.on_demand_price * self.paid * hours * share)
+
+    def expected_lateness(self, now: float) -> FloatArray:
+        """(N,) USD for being late: so far, and what is to come if work goes on from now without a break.
+
+        A job that is idle is taken to begin now, with one restart.
+        """
+        first = np.where(self.placement == IDLE, self.restart_overhead, self.pending)
+        waiting = ~np.isfinite(self.at)
+        ends = np.where(waiting, np.maximum(self.begins, now), now) + first + self.work_left
+        return self.lateness + np.where(self.done, 0.0, self._lateness(np.full(self.size, now), ends))
+
+    def _lateness(self, begin: FloatArray, end: FloatArray) -> FloatArray:
+        """(N,) USD for not being done from `begin` to `end`, seconds since 1970."""
+        late = np.maximum(end - np.maximum(self.due, begin), 0.0) / 3600.0
+        return np.asarray(late * self.lateness_price)
 
     def slack(self, now: float) -> FloatArray:
         """(N,) seconds of slack that are left."""

@@ -147,8 +147,13 @@ class Controller:
 
     @property
     def cost(self) -> float:
-        """USD so far of everything that the plan places."""
+        """USD so far of everything that the plan places, as the cloud bills it."""
         return float(sum(fleet.cost.sum() for fleet in self.fleets))
+
+    @property
+    def lateness(self) -> float:
+        """USD so far for jobs that are late."""
+        return float(sum(fleet.lateness.sum() for fleet, _ in self.jobs))
 
     @property
     def on_demand_cost(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -219,14 +219,28 @@ def service_moves(
     return moves
 
 
-def rate_of(rows: list[InstanceRow], pools: Mapping[str, PlanPool], price: Mapping[str, float]) -> float:
-    """USD per hour of instances at present prices; an instance in an unknown pool counts as nothing."""
-    total = 0.0
+def rate_of(
+    rows: Iterable[InstanceRow],
+    pools: Mapping[str, PlanPool],
+    price: Mapping[str, float],
+    committed: Mapping[str, int] | None = None,
+) -> float:
+    """USD per hour of instances at present prices; an instance in an unknown pool counts as nothing.
+
+    `committed` says how many on-demand instances of each workload a commitment pays; by default none: caps
+    hold for what runs, whoever pays it.
+    """
+    total, covered = 0.0, dict(committed or {})
     for one in rows:
         pool = pools.get(one.pool)
-        if pool is not None:
-            on_demand = one.option == "on-demand"
-            total += pool.on_demand_price if on_demand else price.get(one.pool, pool.on_demand_price)
+        if pool is None:
+            continue
+        if one.option == "spot":
+            total += price.get(one.pool, pool.on_demand_price)
+        elif covered.get(one.workload, 0) > 0:
+            covered[one.workload] -= 1
+        else:
+            total += pool.on_demand_price
     return total
 
 

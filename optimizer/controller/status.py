@@ -46,7 +46,10 @@ class Counts:
 
 def snapshot(controller: Controller, report: Report, counts: Counts) -> dict[str, Any]:
     """Everything that `status`, the page and the metrics show, after a tick."""
-    rate = rate_of(list(controller.inventory.all_live()), controller.pools, controller.price)
+    committed = {
+        name: int(fleet.committed[row]) for fleet in controller.fleets for name, row in fleet.row.items()
+    }
+    rate = rate_of(controller.inventory.all_live(), controller.pools, controller.price, committed)
     workloads: list[dict[str, Any]] = []
     on_demand, headroom = 0.0, np.inf
     for fleet in controller.fleets:
@@ -84,7 +87,8 @@ def snapshot(controller: Controller, report: Report, counts: Counts) -> dict[str
         "rate_usd_per_hour": round(rate, 6),
         "on_demand_usd_per_hour": round(on_demand, 6),
         "cost_usd": round(controller.cost, 6),
-        "saved_usd": round(controller.on_demand_cost - controller.cost, 6),
+        "lateness_usd": round(controller.lateness, 6),
+        "saved_usd": round(controller.on_demand_cost - controller.cost - controller.lateness, 6),
         "present_usd": round(controller.present_cost, 6),
         "rebalance_precision": round(controller.rebalance.precision, 4),
         "rebalance_recall": round(controller.rebalance.recall, 4),
@@ -123,9 +127,14 @@ def _job(fleet: JobFleet, row: int, now: float) -> tuple[dict[str, Any], float]:
         "work_left_hours": round(float(fleet.work_left[row]) / 3600.0, 4),
         "slack_hours": round(float(fleet.slack(now)[row]) / 3600.0, 4),
         "cost_usd": round(float(fleet.cost[row]), 4),
+        "deadline": float(fleet.deadline[row]),
     }
+    if fleet.lateness_price[row] > 0:
+        one["due"] = float(fleet.due[row])
+        one["lateness_usd"] = round(float(fleet.lateness[row]), 4)
+        one["expected_lateness_usd"] = round(float(fleet.expected_lateness(now)[row]), 4)
     running = begun and not fleet.done[row]
-    return one, float(fleet.on_demand_price[row] * fleet.nodes[row]) if running else 0.0
+    return one, float(fleet.on_demand_price[row] * fleet.paid[row]) if running else 0.0
 
 
 def prometheus(status: dict[str, Any], counts: Counts) -> str:
@@ -168,7 +177,8 @@ def prometheus(status: dict[str, Any], counts: Counts) -> str:
         ("rate_usd_per_hour", "Cost rate of everything held."),
         ("on_demand_usd_per_hour", "Cost rate of the same on on-demand capacity."),
         ("cost_usd", "Cost so far."),
-        ("saved_usd", "Savings so far against on-demand capacity."),
+        ("lateness_usd", "Cost so far of jobs that are late."),
+        ("saved_usd", "Savings so far against on-demand capacity, cost of lateness taken off."),
         ("present_usd", "Cost so far of the placements that the plan found."),
         ("instances", "Instances held."),
         (

@@ -240,18 +240,7 @@ class SimulatedCloud:
     def _begin_jobs(self) -> None:
         for one in self.plan.workloads:
             if isinstance(one, DeadlineWorkload) and one.begins.timestamp() == self.now():
-                batch = DeadlineBatch(self._stack(one.pools), 1)
-                batch.assign(
-                    np.arange(1),
-                    market=0,
-                    start=self.tick,
-                    work=3600.0 * one.work_hours,
-                    deadline=(one.deadline - one.begins).total_seconds(),
-                    restart_overhead=60.0 * one.restart_overhead_minutes,
-                    checkpoint_interval=60.0 * one.checkpoint_interval_minutes,
-                    nodes=one.nodes,
-                )
-                self.jobs[one.name] = batch
+                self.jobs[one.name] = DeadlineBatch.of(self._stack(one.pools), one.job, [0], [self.tick])
 
     def _service(self, one: ServiceWorkload) -> ServiceBatch:
         tick, ticks = self.market.tick_seconds, self.market.ticks

@@ -11,6 +11,8 @@ from envs.deadline_env import DeadlineEnv
 from envs.jobs import JobDistribution, JobRange
 from envs.series import EpisodeMarkets
 from optimizer.controller.providers.simulated import SimulatedCloud
+from optimizer.plan import DeadlineWorkload
+from optimizer.recommend.plan import bundle_sha256
 from policies.registry import load_policy
 from policies.service import EvenSpread, ServicePolicy, SpotHedge
 from simulator.deadline import DeadlineBatch, DeadlineJob, MarketStack
@@ -89,6 +91,67 @@ def test_deadline_jobs_decide_and_cost_the_same(
         assert fleet.work_left[row] == 0.0
         assert not fleet.missed[row]
         assert stepped(of, terms, start, placements) == batch.cost[0]
+
+
+SOFT = {"due": 14.0, "lateness_usd_per_hour": 0.4}
+"""Due long before the deadline; an hour of lateness costs less than an hour on on-demand capacity."""
+
+
+@pytest.mark.parametrize("policy", ["greedy", "uniform-progress", "planner", "deadline-champion"])
+@pytest.mark.parametrize(
+    ("pools", "terms"),
+    [
+        (1, SOFT),
+        (1, SOFT | {"lateness_usd_per_hour": 9.0}),
+        (2, SOFT | {"lateness_usd_per_hour": 9.0}),
+        (1, {"nodes": 3, "committed": 2}),
+        (2, {"nodes": 3, "committed": 1}),
+        (1, {"checkpoint_interval_minutes": 90.0, "checkpoint_cost_minutes": 7.0}),
+        (
+            2,
+            SOFT
+            | {"nodes": 2, "committed": 1}
+            | {"checkpoint_interval_minutes": 45.0, "checkpoint_cost_minutes": 3.0},
+        ),
+    ],
+    ids=["cheap to be late", "dear to be late", "dear, two pools", "committed", "committed, two pools",
+         "checkpoints", "everything"],
+)  # fmt: skip
+def test_jobs_with_due_times_commitments_and_checkpoints_decide_and_cost_the_same(
+    begin: Begin, policy: str, pools: int, terms: dict[str, float]
+) -> None:
+    of = cut(300, 200, pools)
+    begins = [0, 7, 30]
+    changes = {"due": timedelta(hours=terms["due"])} if "due" in terms else {}
+    jobs = []
+    for start in begins:
+        made = job(
+            of, f"job-{start}", policy=policy, begins=start, work_hours=12.0, deadline_hours=20.0,
+            overhead_minutes=12.0, **{name: value for name, value in terms.items() if name != "due"},
+        )  # fmt: skip
+        jobs.append(made | {name: made["begins"] + after for name, after in changes.items()})
+    digest = bundle_sha256(policy)
+    the_plan = plan(of, *jobs, policies=[{"name": policy, "kind": "deadline", "bundle_sha256": digest}])
+    cloud = SimulatedCloud(of, the_plan)
+    run = begin(the_plan, cloud)
+    fleet, _ = run.controller.jobs[0]
+    decided: dict[int, list[int]] = {start: [] for start in begins}
+    while not run.controller.finished:
+        report = run.controller.run_tick()
+        for row, start in enumerate(begins):
+            if fleet.active[row]:
+                decided[start].append(int(report.wanted[fleet.key][row]))
+        cloud.advance()
+    for row, start in enumerate(begins):
+        workload = the_plan.workloads[row]
+        assert isinstance(workload, DeadlineWorkload)
+        placements, batch = replayed(of, policy, workload.job, start)
+        assert decided[start] == placements
+        assert cloud.jobs[f"job-{start}"].cost[0] == batch.cost[0]
+        assert fleet.lateness[row] == pytest.approx(batch.lateness[0], abs=1e-9)
+        assert fleet.cost[row] + fleet.lateness[row] == pytest.approx(batch.cost[0], abs=1e-9)
+        assert not fleet.missed[row]
+        assert stepped(of, workload.job, start, placements) == batch.cost[0]
 
 
 def test_work_left_is_the_kernels_at_every_tick(begin: Begin) -> None:
