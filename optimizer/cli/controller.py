@@ -228,6 +228,17 @@ def _call(settings: ControllerSettings, method: str, path: str) -> dict[str, Any
     return found
 
 
+def _job_left(one: dict[str, Any]) -> str:
+    """Work and slack left, and of a job with a cost of lateness, when it is due and what that may cost."""
+    from datetime import UTC, datetime
+
+    text = f"{one['work_left_hours']:.2f} h, slack {one['slack_hours']:.2f} h"
+    if "due" not in one:
+        return text
+    due = datetime.fromtimestamp(one["due"], UTC)
+    return f"{text}, due {due:%Y-%m-%d %H:%M} UTC (lateness {one['expected_lateness_usd']:.2f} USD)"
+
+
 def _show(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -257,7 +268,7 @@ def _show(found: dict[str, Any]) -> None:
         table.add_column(name)
     for one in found["workloads"][:50]:
         left = (
-            f"{one['work_left_hours']:.2f} h, slack {one['slack_hours']:.2f} h"
+            _job_left(one)
             if one["kind"] == "deadline"
             else f"{one['availability']:.4f} (target {one['target']:g})"
         )
