@@ -102,7 +102,13 @@ class JobRange:
 
     @classmethod
     def of(cls, job: DeadlineJob) -> JobRange:
-        """The range that holds this job only."""
+        """The range that holds this job only.
+
+        Raises:
+            InputError: The job has throughputs or moves, which episodes do not know.
+        """
+        if job.terms is not None:
+            raise InputError("a job with throughputs or moves; accepted in environments: jobs without terms")
         ratio = job.deadline_seconds / job.work_seconds
         overhead, checkpoint = job.restart_overhead_seconds / 60.0, job.checkpoint_interval_seconds / 60.0
         return cls(

@@ -22,6 +22,7 @@ from simulator.deadline.observation import (
     IntArray,
     PartialObservation,
 )
+from simulator.deadline.terms import PoolTerms, StackTerms
 from simulator.errors import InputError
 from simulator.market import Market, ticks_for
 
@@ -76,6 +77,7 @@ class MarketStack:
         on_demand_price: (M, T) USD per instance-hour.
         ticks: (M,) length of each market before padding.
         region: (M, P) number of each pool's region within its market; all pools are in one by default.
+        terms: What else pools differ in for a job; None = in nothing.
     """
 
     tick_seconds: int
@@ -84,6 +86,7 @@ class MarketStack:
     on_demand_price: FloatArray
     ticks: IntArray
     region: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    terms: StackTerms | None = None
 
     def __post_init__(self) -> None:
         """Without regions, all pools are in one: the careful assumption."""
@@ -91,13 +94,16 @@ class MarketStack:
             object.__setattr__(self, "region", np.zeros(self.capacity.shape[:2], np.int64))
 
     @classmethod
-    def of(cls, markets: Sequence[Market]) -> MarketStack:
-        """Stack markets.
+    def of(cls, markets: Sequence[Market], terms: PoolTerms | None = None) -> MarketStack:
+        """Stack markets, for jobs with these terms.
 
         Raises:
-            InputError: They differ in tick or in number of pools, or there is none.
+            InputError: They differ in tick or in number of pools, or there is none; or the terms name what
+                none of them has.
         """
-        return cls.join([cls._single(market) for market in markets])
+        if terms is not None:
+            terms.check(markets)
+        return cls.join([cls._single(market, terms) for market in markets])
 
     @classmethod
     def join(cls, stacks: Sequence[MarketStack]) -> MarketStack:
@@ -116,6 +122,8 @@ class MarketStack:
                 "markets have different numbers of pools; give those with equally many together, "
                 "the others in a run of their own"
             )
+        if len({stack.source for stack in stacks}) > 1:
+            raise InputError("markets were stacked for jobs with different terms; give those of one job")
         longest = max(stack.capacity.shape[-1] for stack in stacks)
 
         def padded(array: NDArray[np.float64] | NDArray[np.int32]) -> NDArray[np.float64]:
@@ -128,10 +136,13 @@ class MarketStack:
             np.concatenate([padded(stack.on_demand_price) for stack in stacks]),
             np.concatenate([stack.ticks for stack in stacks]),
             np.concatenate([stack.region for stack in stacks]),
+            StackTerms.join(terms, longest)
+            if (terms := [stack.terms for stack in stacks if stack.terms is not None])
+            else None,
         )
 
     @classmethod
-    def _single(cls, market: Market) -> MarketStack:
+    def _single(cls, market: Market, terms: PoolTerms | None) -> MarketStack:
         regions = [f"{pool.provider}/{pool.region}" for pool in market.pools]
         return cls(
             market.tick_seconds,
@@ -140,7 +151,25 @@ class MarketStack:
             market.on_demand_price.min(axis=0)[None],
             np.array([market.ticks], dtype=np.int64),
             np.array([[regions.index(region) for region in regions]], dtype=np.int64),
+            None if terms is None else StackTerms.of(market, terms),
         )
+
+    @property
+    def source(self) -> PoolTerms | None:
+        """Terms that the stack was made for."""
+        return None if self.terms is None else self.terms.source
+
+    def refuse_other_terms(self, job: DeadlineJob) -> None:
+        """Check that the stack was made for jobs with these terms.
+
+        Raises:
+            InputError: It was not: they would be ignored.
+        """
+        if self.source != job.terms:
+            raise InputError(
+                "the markets were stacked for other terms (throughputs, moves) than the job has; "
+                "accepted: MarketStack.of(markets, job.terms)"
+            )
 
     @property
     def pools(self) -> int:
@@ -162,6 +191,7 @@ class DeadlineBatch:
     Every state array is (N,) and public: `work_left`, `unsaved`, `pending` in seconds, `placement`,
     `tick` (ticks elapsed), `cost` in USD and in it `lateness`, the cost of being late, `done`, `missed`;
     `counts` is (N, 6), see the constants.
+    `home` (N,) is where the data are, if the stack has terms.
     `known_available` and `knowledge_age`, (N, P), are what jobs know of pools unless they see them all.
     """
 
@@ -196,6 +226,12 @@ class DeadlineBatch:
         self.counts = np.zeros((size, 6), np.int32)
         self.done: BoolArray = np.ones(size, np.bool_)
         self.missed: BoolArray = np.zeros(size, np.bool_)
+        terms = StackTerms.none() if stack.terms is None else stack.terms
+        self._varied = stack.terms is not None
+        self._throughput, self._location = terms.throughput, terms.location
+        self._moves = (terms.move_seconds, terms.move_usd)
+        self._local_price, self._data = terms.on_demand_price, terms.data
+        self.home = np.zeros(size if self._varied else 0, np.int64)
         self._tick_cost = np.zeros(size)
         self._available: BoolArray = np.zeros((size, stack.pools), np.bool_)
         self._spot_price = np.zeros((size, stack.pools))
@@ -222,18 +258,20 @@ class DeadlineBatch:
             observability: What the jobs know of pools.
 
         Raises:
-            InputError: A window reaches beyond its market, or see `DeadlineBatch`.
+            InputError: A window reaches beyond its market, the stack was made for other terms, or see
+                `DeadlineBatch`.
         """
+        stack.refuse_other_terms(job)
         starts = np.atleast_1d(np.asarray(start, np.int64))
         batch = cls(stack, len(starts), observability)
         batch.assign(
             np.arange(len(starts)),
             market=market,
             start=starts,
-            work=job.work_seconds,
+            work=job.on_demand_seconds,
             deadline=job.deadline_seconds,
             restart_overhead=job.restart_overhead_seconds,
-            checkpoint_interval=job.checkpoint_interval_seconds,
+            checkpoint_interval=job.on_demand_checkpoint_seconds,
             nodes=job.nodes,
             committed=job.committed,
             due=job.due_or_deadline_seconds,
@@ -262,7 +300,8 @@ class DeadlineBatch:
 
         Seconds for `work`, `deadline`, `restart_overhead`, `checkpoint_interval`. The scales
         multiply the market's prices (1.0 = as recorded). `due`, seconds, is the deadline by default;
-        `lateness_price` is USD per hour after it. See `DeadlineJob` for `committed`.
+        `lateness_price` is USD per hour after it. See `DeadlineJob` for `committed`. On a stack with terms
+        `work` and `checkpoint_interval` are seconds on on-demand capacity.
 
         Raises:
             InputError: A window reaches beyond its market, or a job is infeasible.
@@ -301,6 +340,8 @@ class DeadlineBatch:
             self.counts,
         ):
             array[which] = 0
+        if self._varied:
+            self.home[which] = self._data[self.market[which]]
         self.done[which] = False
         self.missed[which] = False
         self._look()
@@ -343,6 +384,8 @@ class DeadlineBatch:
             due_left=self.due - elapsed,
             lateness_price=self.lateness_price,
         )
+        if self._varied:
+            self._show_terms(common)
         if self.observability == "full":
             return common
         values = {field.name: getattr(common, field.name) for field in fields(common)}
@@ -350,6 +393,15 @@ class DeadlineBatch:
         return PartialObservation(
             **values, knowledge_age=self.knowledge_age, probes=int(self.observability == "probed")
         )
+
+    def _show_terms(self, seen: DeadlineObservation) -> None:
+        m = self.market
+        row = np.minimum(self.start + self.tick, self.stack.ticks[m] - 1)
+        seen.throughput, seen.location = self._throughput[m], self._location[m]
+        seen.move_seconds, seen.move_usd = self._moves[0][m], self._moves[1][m]
+        seen.home = self.home
+        scale = self.on_demand_scale * (self.nodes - self.committed)
+        seen.local_on_demand_price = self._local_price[m, :, row] * scale[:, None]
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Copies of the state arrays by name; `restore` on the same stack continues exactly here."""
@@ -369,7 +421,8 @@ class DeadlineBatch:
         self._look()
 
     def _state_names(self) -> tuple[str, ...]:
-        return STATE if self.observability == "full" else (*STATE, "known_available", "knowledge_age")
+        names = (*STATE, "home") if self._varied else STATE
+        return names if self.observability == "full" else (*names, "known_available", "knowledge_age")
 
     def step(self, action: IntArray) -> FloatArray:
         """Run one tick.
@@ -408,12 +461,18 @@ class DeadlineBatch:
             self.checkpoint_interval,
             self.spot_scale,
             self.on_demand_scale,
+            self._varied,
+            self._throughput,
+            self._location,
+            *self._moves,
+            self._local_price,
             action,
             self.tick,
             self.work_left,
             self.unsaved,
             self.placement,
             self.pending,
+            self.home,
             self.cost,
             self.lateness,
             self.counts,
@@ -456,6 +515,9 @@ class DeadlineBatch:
             self.committed,
             self.spot_scale,
             self.on_demand_scale,
+            self._varied,
+            self._local_price,
+            self.home,
             self.tick,
             self.done,
             self._available,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from simulator.deadline.terms import PoolTerms
 from simulator.errors import InputError
 
 
@@ -23,6 +24,7 @@ class DeadlineJob:
             stays the time by which it must be done. None = there is no cost of lateness.
         lateness_usd_per_hour: Cost of being done after `due_seconds`, to the second.
         committed: Instances of the gang that are paid by a commitment when they are on-demand capacity.
+        terms: Throughput of pools and what moves of the data take; None = pools differ in price only.
 
     Raises:
         InputError: A value is out of range, or the job could not be kept even on on-demand
@@ -37,6 +39,7 @@ class DeadlineJob:
     due_seconds: float | None = None
     lateness_usd_per_hour: float = 0.0
     committed: int = 0
+    terms: PoolTerms | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges and refuse a job that cannot be kept."""
@@ -67,7 +70,7 @@ class DeadlineJob:
             raise InputError("a cost of lateness without a due time; give both, or none")
         if self.slack_seconds < self.restart_overhead_seconds:
             raise InputError(
-                f"infeasible job: {self.work_seconds / 3600:g} h of work due in "
+                f"infeasible job: {self.on_demand_seconds / 3600:g} h of work due in "
                 f"{self.deadline_seconds / 3600:g} h leave {self.slack_seconds / 60:g} min of slack, less "
                 f"than the restart overhead of {self.restart_overhead_seconds / 60:g} min; "
                 "accepted: deadline >= work + restart overhead"
@@ -114,10 +117,24 @@ class DeadlineJob:
 
     def lateness_usd(self, lost_seconds: float) -> float:
         """Cost of lateness of a job that lost `lost_seconds` of slack on its way."""
-        late = max(self.work_seconds + lost_seconds - self.due_or_deadline_seconds, 0.0)
+        late = max(self.on_demand_seconds + lost_seconds - self.due_or_deadline_seconds, 0.0)
         return late / 3600.0 * self.lateness_usd_per_hour
 
     @property
     def slack_seconds(self) -> float:
-        """Time left minus work left at the start."""
-        return self.deadline_seconds - self.work_seconds
+        """Time left minus work left at the start, with all work on on-demand capacity."""
+        return self.deadline_seconds - self.on_demand_seconds
+
+    @property
+    def on_demand_seconds(self) -> float:
+        """Productive time it needs on on-demand capacity."""
+        return self.work_seconds / self._on_demand_throughput
+
+    @property
+    def on_demand_checkpoint_seconds(self) -> float:
+        """The checkpoint interval, in seconds of work on on-demand capacity."""
+        return self.checkpoint_interval_seconds / self._on_demand_throughput
+
+    @property
+    def _on_demand_throughput(self) -> float:
+        return 1.0 if self.terms is None else self.terms.on_demand_throughput

@@ -16,7 +16,17 @@ EPSILON_SECONDS = 1e-6
 
 
 @njit(cache=True, nogil=True)
-def advance(
+def cheapest_location(local_price: F8, market: int, tick: int) -> int:
+    """Where on-demand capacity is had while the data are nowhere: the first of the cheapest."""
+    best = 0
+    for k in range(1, local_price.shape[1]):
+        if local_price[market, k, tick] < local_price[market, best, tick]:
+            best = k
+    return best
+
+
+@njit(cache=True, nogil=True)
+def advance(  # noqa: C901 - the one compiled kernel; its branches are the rules of a tick
     tick_seconds: float,
     stays: bool,
     capacity: NDArray[np.int32],  # (M, P, T)
@@ -33,12 +43,19 @@ def advance(
     checkpoint_interval: F8,
     spot_scale: F8,
     on_demand_scale: F8,
+    varied: bool,
+    throughput: F8,  # (M, P)
+    location: I8,  # (M, P)
+    move_seconds: F8,  # (M, L, L)
+    move_usd: F8,  # (M, L, L)
+    local_price: F8,  # (M, L, T)
     action: I8,
     tick: I8,
     work_left: F8,
     unsaved: F8,
     placement: I8,
     pending: F8,
+    home: I8,
     cost: F8,
     lateness: F8,
     counts: I4,  # (N, 6): launches, interruptions, failed launches, idle, on-demand, spot ticks
@@ -53,6 +70,11 @@ def advance(
     instances of a job. Being late costs `lateness_price` per hour from `due` to the second in which the work
     is done. An action for a pool without capacity is a failed launch: the job is idle, or with
     `stays` it goes on where it is.
+
+    With `varied` pools differ by the terms of `simulator.deadline.terms` (otherwise those arrays are not
+    looked at): a pool does `throughput` seconds of work per productive second; a launch away from the data,
+    which lie in location `home`, takes `move_seconds` more and costs `move_usd`, and the data are there when
+    the job begins to work; on-demand capacity is had where the data are, at `local_price`.
     """
     for i in range(action.shape[0]):
         tick_cost[i] = 0.0
@@ -64,6 +86,7 @@ def advance(
         began = tick[i] * tick_seconds
         span = min(tick_seconds, deadline[i] - began)
         needed = span  # seconds of this tick in which the job is not done
+        speed, fee = 1.0, 0.0
         if choice >= 2 and capacity[m, choice - 2, t] < nodes[i]:
             counts[i, 2] += 1
             choice = placement[i] if stays else 0
@@ -76,16 +99,29 @@ def advance(
                 counts[i, 0] += 1
                 pending[i] = restart_overhead[i]
                 unsaved[i] = 0.0
+                if varied:
+                    there = home[i] if choice == 1 else location[m, choice - 2]
+                    if there < 0:
+                        there = cheapest_location(local_price, m, t)
+                    if home[i] < 0:
+                        home[i] = there
+                    pending[i] += move_seconds[m, home[i], there]
+                    fee = move_usd[m, home[i], there]
             if choice == 1:
                 counts[i, 4] += 1
-                price = on_demand_price[m, t] * on_demand_scale[i] * (nodes[i] - committed[i])
+                price = local_price[m, home[i], t] if varied else on_demand_price[m, t]
+                price = price * on_demand_scale[i] * (nodes[i] - committed[i])
             else:
                 counts[i, 5] += 1
                 price = spot_price[m, choice - 2, t] * spot_scale[i] * nodes[i]
-            tick_cost[i] = price * tick_seconds / 3600.0
-            needed = min(span, pending[i] + work_left[i])
-            productive = max(span - pending[i], 0.0)
+                if varied:
+                    speed = throughput[m, choice - 2]
+            tick_cost[i] = price * tick_seconds / 3600.0 + fee
+            needed = min(span, pending[i] + work_left[i] / speed)
+            productive = max(span - pending[i], 0.0) * speed
             pending[i] = max(pending[i] - tick_seconds, 0.0)
+            if varied and choice >= 2 and pending[i] == 0.0:
+                home[i] = location[m, choice - 2]
             work_left[i] -= productive
             if checkpoint_interval[i] > 0.0:
                 unsaved[i] = (unsaved[i] + productive) % checkpoint_interval[i]
@@ -121,6 +157,9 @@ def look(
     committed: I8,
     spot_scale: F8,
     on_demand_scale: F8,
+    varied: bool,
+    local_price: F8,  # (M, L, T)
+    home: I8,
     tick: I8,
     done: B1,
     available_out: B1,  # (N, P)
@@ -136,7 +175,11 @@ def look(
         for p in range(available_out.shape[1]):
             available_out[i, p] = capacity[m, p, t] >= nodes[i]
             spot_out[i, p] = spot_price[m, p, t] * spot_scale[i] * nodes[i]
-        on_demand_out[i] = on_demand_price[m, t] * on_demand_scale[i] * (nodes[i] - committed[i])
+        price = on_demand_price[m, t]
+        if varied:
+            place = home[i] if home[i] >= 0 else cheapest_location(local_price, m, t)
+            price = local_price[m, place, t]
+        on_demand_out[i] = price * on_demand_scale[i] * (nodes[i] - committed[i])
 
 
 @njit(cache=True, nogil=True)

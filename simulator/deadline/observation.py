@@ -17,6 +17,9 @@ FIRST_SPOT = 2
 NEVER = -1
 """Knowledge age of a pool that was not seen yet."""
 
+NOT_VARIED: NDArray[np.float64] = np.empty((0, 0))
+"""Terms of jobs for which pools differ in price only."""
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -28,7 +31,7 @@ class DeadlineObservation:
 
     Attributes:
         tick_seconds: Length of the tick that is being decided.
-        work_left: (N,) seconds of productive time still needed.
+        work_left: (N,) seconds of productive time still needed, on on-demand capacity.
         time_left: (N,) seconds until the deadline.
         work_total: (N,) seconds of work of the whole job.
         time_total: (N,) seconds from the job's start to its deadline.
@@ -43,6 +46,14 @@ class DeadlineObservation:
         due_left: (N,) seconds until the job is due, negative if it is late; the time left without a cost of
             lateness.
         lateness_price: (N,) USD per hour of being late.
+        throughput: (N, P) work per productive second in each pool, relative to on-demand capacity. With the
+            next five arrays empty unless `varied`; see `simulator.deadline.terms.PoolTerms`.
+        location: (N, P) which of L locations each pool is in.
+        home: (N,) location of the data, -1 before they are anywhere.
+        move_seconds: (N, L, L) time on top of the restart overhead, from one location to another.
+        move_usd: (N, L, L) USD of such a launch.
+        local_on_demand_price: (N, L) USD per hour for the whole job in each location; infinite where there is
+            no such location.
     """
 
     tick_seconds: float
@@ -60,6 +71,12 @@ class DeadlineObservation:
     on_demand_price: FloatArray
     due_left: FloatArray = field(default_factory=lambda: np.zeros(0), kw_only=True)
     lateness_price: FloatArray = field(default_factory=lambda: np.zeros(0), kw_only=True)
+    throughput: FloatArray = field(default_factory=lambda: NOT_VARIED, kw_only=True)
+    location: IntArray = field(default_factory=lambda: NOT_VARIED.astype(np.int64), kw_only=True)
+    home: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), kw_only=True)
+    move_seconds: FloatArray = field(default_factory=lambda: NOT_VARIED, kw_only=True)
+    move_usd: FloatArray = field(default_factory=lambda: NOT_VARIED, kw_only=True)
+    local_on_demand_price: FloatArray = field(default_factory=lambda: NOT_VARIED, kw_only=True)
 
     def __post_init__(self) -> None:
         """Without a due time, being late costs nothing."""
@@ -81,6 +98,35 @@ class DeadlineObservation:
     def askable(self) -> BoolArray:
         """(N, P) whether a launch in pool p may succeed: it is known to be available now, or not known."""
         return self.spot_available
+
+    @property
+    def varied(self) -> bool:
+        """Whether pools differ in throughput or in what a move takes."""
+        return self.throughput.size > 0
+
+    @property
+    def price_of_work(self) -> FloatArray:
+        """(N, P) USD in each pool for an hour's work on on-demand capacity."""
+        return self.spot_price / self.throughput if self.varied else self.spot_price
+
+    @property
+    def launch_extra(self) -> FloatArray:
+        """(N, P) seconds that a launch in each pool takes on top of the restart overhead."""
+        return self._of_move(self.move_seconds)
+
+    @property
+    def launch_usd(self) -> FloatArray:
+        """(N, P) USD that a launch in each pool costs at once."""
+        return self._of_move(self.move_usd)
+
+    def _of_move(self, moves: FloatArray) -> FloatArray:
+        if not self.varied:
+            return np.zeros(self.spot_price.shape)
+        rows = np.arange(self.jobs)[:, None]
+        extra: FloatArray = np.where(
+            self.home[:, None] < 0, 0.0, moves[rows, np.maximum(self.home, 0)[:, None], self.location]
+        )
+        return extra
 
     @property
     def slack(self) -> FloatArray:

@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from simulator.deadline.batch import MarketStack
 from simulator.deadline.job import DeadlineJob
 from simulator.deadline.observation import FloatArray, IntArray
+from simulator.deadline.terms_optimum import optimum_under_terms
+from simulator.errors import InputError
 
 MAX_LATTICE = 8192
 """Finest lattice of lost slack. Overheads that need a finer one are rounded down: a lower bound."""
@@ -77,8 +79,14 @@ def clairvoyant_optimum(
 
     Returns:
         (N,) USD, exact under the dynamics of `kernel.advance`; a lower bound if the job has a
-        checkpoint interval or needs a lattice finer than `MAX_LATTICE`.
+        checkpoint interval or needs a lattice finer than `MAX_LATTICE` (with terms: `MAX_WORK_LATTICE`).
+
+    Raises:
+        InputError: The stack was made for other terms than the job's.
     """
+    stack.refuse_other_terms(job)
+    if stack.terms is not None:
+        return optimum_under_terms(stack, stack.terms, job, market, start)
     starts = np.atleast_1d(np.asarray(start, np.int64))
     markets = np.broadcast_to(np.asarray(market, np.int64), starts.shape)
     lattice = SlackLattice.of(job, stack.tick_seconds)
@@ -95,7 +103,12 @@ def clairvoyant_plan(stack: MarketStack, job: DeadlineJob, market: int, start: i
 
     Returns:
         (ticks until the job is done,) actions: `IDLE`, `ON_DEMAND` or `FIRST_SPOT + p`.
+
+    Raises:
+        InputError: The job has terms.
     """
+    if stack.terms is not None or job.terms is not None:
+        raise InputError("no schedule is made for a job with throughputs or moves; its least cost is known")
     lattice = SlackLattice.of(job, stack.tick_seconds)
     capacity, _, _ = _window(stack, job, market, start)
     ticks, pools = capacity.shape[1], capacity.shape[0]

@@ -70,7 +70,7 @@ class Windows:
         singles = [market.select([pool]) for pool in range(len(market.pools))]
         starts = window_starts(market, job, stride)
         return cls(
-            MarketStack.of(singles),
+            MarketStack.of(singles, job.terms),
             tuple(pool.name for pool in market.pools),
             np.repeat(np.arange(len(singles)), len(starts)),
             np.tile(starts, len(singles)),
@@ -80,7 +80,7 @@ class Windows:
     def all_pools(cls, market: Market, job: DeadlineJob, stride: int, name: str = "all") -> Windows:
         """Windows in which a job may use every pool of the market."""
         starts = window_starts(market, job, stride)
-        return cls(MarketStack.of([market]), (name,), np.zeros(len(starts), np.int64), starts)
+        return cls(MarketStack.of([market], job.terms), (name,), np.zeros(len(starts), np.int64), starts)
 
     @classmethod
     def join(cls, parts: Sequence[Windows]) -> Windows:
