@@ -75,7 +75,7 @@ def _replayed(subject: Subject, role: Role, trial: Trial, monthly: FloatArray) -
     bill = subject.billed.monthly
     cost = subject.committed_monthly + trial.ratio * subject.residual_on_demand
     low, high = interval(monthly, spans_of(market))
-    low = max(low, subject.committed_monthly)
+    low, high = _around(cost, (max(low, subject.committed_monthly), high))
     outcome = trial.outcome
     return Scenario(
         role=role,
@@ -181,7 +181,7 @@ def totals(found: Sequence[Judged], recommended: Sequence[Role], windows: int) -
             rests.append(spans_of(one.subject.market))
             sums += np.resize(values, windows)
         # The one that knows least says how far the sum can be known.
-        bounds = interval(sums, min(rests, key=lambda spans: spans.known_hours)) if rests else None
+        bounds = _around(cost, interval(sums, min(rests, key=lambda s: s.known_hours))) if rests else None
         scenarios.append(
             Scenario(
                 role=role,
@@ -194,3 +194,8 @@ def totals(found: Sequence[Judged], recommended: Sequence[Role], windows: int) -
             )
         )
     return tuple(scenarios)
+
+
+def _around(cost: float, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Bounds that hold the cost, which weighs windows by their demand."""
+    return min(bounds[0], cost), max(bounds[1], cost)

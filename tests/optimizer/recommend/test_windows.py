@@ -1,15 +1,17 @@
 """Windows, intervals, and the replay of many services in one batch."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizer.recommend.calibration import calibrate, drawn_markets
+from optimizer.recommend.calibration import Coverage, calibrate, cut, drawn_markets
 from optimizer.recommend.jobs import JobCase, job_bound, replay_job
 from optimizer.recommend.match import NamedMarket
 from optimizer.recommend.services import Case, Outcome, RowMix, World, bound, replay_cases
@@ -24,7 +26,9 @@ from optimizer.recommend.windows import (
 from policies.registry import load_policy
 from policies.service import StaticMix
 from simulator.deadline import DeadlineJob, MarketStack
+from simulator.errors import InputError
 from simulator.market import Market
+from simulator.market.build import BuildOptions, build_market
 from simulator.service import Service
 from simulator.service.batch import ServiceBatch
 from simulator.service.bound import service_bound
@@ -100,8 +104,18 @@ def test_intervals_narrow_with_more_that_is_known(
     values = np.random.default_rng(0).normal(10, 1, 50)
     low, high = interval(values, Spans(hours, independent, 730.0), level)
     assert low < values.mean() < high
-    assert (low + high) / 2 == pytest.approx(values.mean())
+    narrower = interval(values, Spans(hours, 2 * independent, 730.0), level)
+    assert low <= narrower[0] < narrower[1] <= high
     assert lower_bound_of_mean(values, Spans(hours, independent, 730.0)) < values.mean()
+
+
+def test_a_month_is_no_worse_than_the_worst_of_shorter_windows() -> None:
+    values = np.array([0.3] * 9 + [1.0])
+    low, high = interval(values, Spans(24, 4, 730))
+    assert (low, high) == (0.3, 1.0)
+    low, high = interval(values, Spans(24, 4, 10))
+    assert low < 0.3
+    assert high > 1.0
 
 
 def test_interval_of_what_never_varies_is_a_point() -> None:
@@ -222,8 +236,45 @@ def test_job_windows_hold_their_runs_and_none_is_below_its_bound(market: Market)
     )
 
 
+def test_coverage_says_how_far_it_can_be_known() -> None:
+    one = Coverage("service", "spot-only", 15, 7, 20, 20, 18, 0.5, 0.2)
+    assert one.share == 0.9
+    assert one.range == pytest.approx((0.683, 0.988), abs=1e-3)  # the exact interval for 18 of 20
+    assert replace(one, inside=20).range[1] == 1.0
+    assert replace(one, inside=0).range[0] == 0.0
+    fewer = replace(one, apart=4)
+    assert fewer.range[0] < one.range[0]
+    assert fewer.range[1] > one.range[1]
+
+
+def test_recorded_market_is_cut_pool_by_pool(market: Market) -> None:
+    parts, apart = cut(market, 8, 4, ("us-east-1a", "us-east-1c"))
+    assert [len(part.pools) for part in parts] == [1] * 8 + [2] * 4
+    assert all(part.ticks == 8 * 144 for part in parts)
+    assert (parts[1].start - parts[0].start).days == 4
+    assert apart == 4
+    with pytest.raises(InputError, match="zone mars"):
+        cut(market, 8, 4, ("mars",))
+    with pytest.raises(InputError, match="at least 50"):
+        cut(market, 50, 4)
+
+
+@pytest.mark.slow
+def test_interval_covers_recorded_zones_that_nothing_was_fitted_on(shared_data: Path) -> None:
+    folder = shared_data / "traces/skypilot_spot_traces/availability/1-node/aws-02-15-2023"
+    built = build_market(
+        [folder / f"{zone}_v100_1.json" for zone in ("us-west-2a", "us-east-1d", "us-east-2b")],
+        BuildOptions(spot_price=0.9731, on_demand_price=3.06, unit_capacity=20),
+    )
+    parts, apart = cut(built, 22, 4)
+    found = calibrate(parts, 15, horizon_days=7, apart=apart)
+    inside, cases = sum(one.inside for one in found), sum(one.cases for one in found)
+    assert 0.85 <= inside / cases <= 1.0
+    assert all(one.of_on_demand < 0.7 for one in found)
+
+
 @pytest.mark.slow
 def test_interval_covers_held_out_months() -> None:
     found = calibrate(drawn_markets(40, 90, seed=7000), 60)
-    inside, months = sum(one.inside for one in found), sum(one.months for one in found)
-    assert 0.85 <= inside / months <= 0.95
+    inside, cases = sum(one.inside for one in found), sum(one.cases for one in found)
+    assert 0.85 <= inside / cases <= 0.95
