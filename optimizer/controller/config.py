@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Mode = Literal["dry-run", "shadow", "canary", "apply"]
 
@@ -153,26 +153,66 @@ class LeaseSettings(_Settings):
     """Several controllers of one name: the one with the lease acts, the others look on.
 
     Attributes:
+        kind: Where it is: in a DynamoDB table, or in the journal's PostgreSQL.
         table: DynamoDB table with the partition key `name`.
         region: Its region.
-        seconds: A leader that does not renew for so long is replaced; more than two ticks is wise.
+        seconds: A leader that does not renew for so long is replaced; it renews every few seconds.
     """
 
-    table: str = Field(min_length=3, max_length=255)
-    region: str = Field(min_length=2, max_length=40)
+    kind: Literal["dynamodb", "postgresql"] = "dynamodb"
+    table: str | None = Field(default=None, min_length=3, max_length=255)
+    region: str | None = Field(default=None, min_length=2, max_length=40)
     seconds: float = Field(default=120.0, ge=10, le=86_400)
+
+    @model_validator(mode="after")
+    def _table_of_the_kind(self) -> LeaseSettings:
+        if self.kind == "dynamodb" and (self.table is None or self.region is None):
+            raise ValueError("a lease in DynamoDB needs table and region; accepted: or kind: postgresql")
+        if self.kind == "postgresql" and (self.table is not None or self.region is not None):
+            raise ValueError(
+                "table and region are of a lease in DynamoDB; accepted: kind: dynamodb with them"
+            )
+        return self
 
 
 class JournalSettings(_Settings):
     """The journal.
 
     Attributes:
+        kind: A SQLite file in `state_dir`, or PostgreSQL, which several controllers share.
+        url: `postgresql://USER@HOST:PORT/DATABASE`; None = libpq's environment (PGHOST, PGSERVICE, ...). The
+            password comes from PGPASSWORD, PGPASSFILE or ~/.pgpass and never from here.
+        answer_seconds: PostgreSQL: a statement that takes longer has lost the connection.
         retention_days: Ticks, events and settled intents older than this go.
-        backup_hours: A copy is kept beside it, not older than this.
+        backup_hours: SQLite: a copy is kept beside it, not older than this.
     """
 
+    kind: Literal["sqlite", "postgresql"] = "sqlite"
+    url: str | None = Field(default=None, max_length=500)
+    answer_seconds: float = Field(default=10.0, gt=0, le=600)
     retention_days: float = Field(default=90.0, gt=0)
     backup_hours: float = Field(default=6.0, gt=0)
+
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, url: str | None) -> str | None:
+        if url is None:
+            return url
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("accepted: postgresql://USER@HOST:PORT/DATABASE")
+        address, _, options = url.partition("?")
+        if ":" in address.partition("//")[2].rpartition("@")[0] or "password" in options.lower():
+            raise ValueError(
+                "no password here, it would end up in copies of this file; accepted: PGPASSWORD, PGPASSFILE "
+                "or ~/.pgpass"
+            )
+        return url
+
+    @model_validator(mode="after")
+    def _url_of_the_kind(self) -> JournalSettings:
+        if self.kind == "sqlite" and self.url is not None:
+            raise ValueError("url is of a journal in PostgreSQL; accepted: kind: postgresql with it")
+        return self
 
 
 class ControllerSettings(_Settings):
@@ -193,7 +233,7 @@ class ControllerSettings(_Settings):
         canary: Canary mode.
         endpoint: Status and metrics.
         journal: The journal.
-        lease: None = this is the only controller of its name.
+        lease: None = this is the only controller of its name; with a journal in PostgreSQL, a lease there.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = "spotwise"
@@ -210,3 +250,16 @@ class ControllerSettings(_Settings):
     endpoint: EndpointSettings = EndpointSettings()
     journal: JournalSettings = JournalSettings()
     lease: LeaseSettings | None = None
+
+    @model_validator(mode="after")
+    def _a_shared_journal_has_one_leader(self) -> ControllerSettings:
+        if self.lease is not None and self.lease.kind == "postgresql" and self.journal.kind != "postgresql":
+            raise ValueError("a lease in PostgreSQL is in the journal's; accepted: journal.kind: postgresql")
+        return self
+
+    @property
+    def leadership(self) -> LeaseSettings | None:
+        """Where the lease is; a journal that can be shared always has one."""
+        if self.lease is None and self.journal.kind == "postgresql":
+            return LeaseSettings(kind="postgresql")
+        return self.lease

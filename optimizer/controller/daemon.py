@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from optimizer.controller.config import ControllerSettings, Mode
-from optimizer.controller.endpoint import Endpoint
+from optimizer.controller.endpoint import Endpoint, NotLeading
 from optimizer.controller.journal import Journal, JournalFull
-from optimizer.controller.lease import DynamoLease, Lease
+from optimizer.controller.lease import DynamoLease, Lease, PostgresLease
 from optimizer.controller.loop import Controller
 from optimizer.controller.observe import Tell
 from optimizer.controller.providers import Provider
@@ -71,7 +71,7 @@ class Daemon:
         self.settings, self.provider, self.journal = settings, provider, journal
         self.counts = Counts()
         self._log = log
-        self._lease = _make_lease(settings, provider)
+        self._lease = make_lease(settings, provider, journal)
         self.controller = Controller(plan, settings, provider, journal, self._told, mode, self._lease)
         self._stop = threading.Event()
         self._status: dict[str, Any] = {}
@@ -118,7 +118,15 @@ class Daemon:
         return self.settings.state_dir / "KILL"
 
     def command(self, name: str, who: str) -> None:
-        """Carry out `pause`, `resume`, `stop`, `kill` or `unkill`; the journal has who asked."""
+        """Carry out `pause`, `resume`, `stop`, `kill` or `unkill`; the journal has who asked.
+
+        A pause is in the journal. Where that is the leader's, the leader is to be told.
+
+        Raises:
+            NotLeading: This controller stands by.
+        """
+        if name in ("pause", "resume") and not self.controller.writes:
+            raise NotLeading("this controller stands by; tell the leader")
         if name == "pause":
             self.controller.paused = True
         elif name == "resume":
@@ -178,12 +186,24 @@ class Daemon:
             now = clock.now()
             if now >= until:
                 return
-            if clock.wait_until(min(until, now + POLL_SECONDS)) or self._interrupted():
+            if (
+                clock.wait_until(min(until, now + POLL_SECONDS))
+                or self._changed_hands()
+                or self._interrupted()
+            ):
                 return
+
+    def _changed_hands(self) -> bool:
+        """Renew the lease between ticks; whether it changed hands, so that the next tick begins at once."""
+        if self._lease is None:
+            return False
+        if self.controller.leads:
+            return not self._lease.keep()
+        return self._lease.hold()
 
     def _interrupted(self) -> bool:
         """Whether a warning about a held instance waits; it is handled by the tick that begins at once."""
-        queue = self.provider.interruptions
+        queue = self.controller.provider.interruptions
         if queue is None:
             return False
         from optimizer.controller.providers import CloudError
@@ -204,6 +224,8 @@ class Daemon:
         try:
             for name, who in asked:
                 self.controller.tell("info", name, f"asked by {who}")
+            if not self.controller.writes:
+                return
             self.journal.remember(
                 paused="yes" if self.controller.paused else "no",
                 present_cost=repr(self.controller.present_cost),
@@ -225,17 +247,26 @@ class Daemon:
         )
 
 
-def _make_lease(settings: ControllerSettings, provider: Provider) -> Lease | None:
-    if settings.lease is None:
+def make_lease(settings: ControllerSettings, provider: Provider, journal: Journal) -> Lease | None:
+    """The lease that the settings name, not yet held; None where there is one controller only."""
+    chosen = settings.leadership
+    if chosen is None:
         return None
+    owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    if chosen.kind == "postgresql":
+        from optimizer.controller.journal.postgresql import PostgresStore
+
+        assert isinstance(journal.store, PostgresStore)  # noqa: S101 -- the settings' validator has checked it
+        return PostgresLease(journal.store, owner, seconds=chosen.seconds, steady=provider.clock.steady)
     from optimizer.controller.providers.aws.clients import Clients
 
+    assert chosen.table is not None and chosen.region is not None  # noqa: S101, PT018 -- as above
     return DynamoLease(
-        Clients()("dynamodb", settings.lease.region),
-        settings.lease.table,
+        Clients()("dynamodb", chosen.region),
+        chosen.table,
         settings.name,
-        f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-        seconds=settings.lease.seconds,
+        owner,
+        seconds=chosen.seconds,
         now=provider.clock.now,
         steady=provider.clock.steady,
     )

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from optimizer.controller.config import EndpointSettings
-from simulator.errors import InputError
+from simulator.errors import InputError, SpotwiseError
 
 COMMANDS = ("pause", "resume", "stop", "kill", "unkill")
+
+
+class NotLeading(SpotwiseError):  # noqa: N818 -- reads as what it says in `except NotLeading`
+    """This controller stands by; the command is the leader's."""
 
 
 class Served(Protocol):
@@ -39,7 +43,11 @@ class Served(Protocol):
         ...
 
     def command(self, name: str, who: str) -> None:
-        """Carry out one of `COMMANDS`."""
+        """Carry out one of `COMMANDS`.
+
+        Raises:
+            NotLeading: Another controller is to be told.
+        """
         ...
 
 
@@ -129,7 +137,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif not hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
             self._answer(401, "text/plain", "the token is in the state_dir's file `token`\n")
         else:
-            self.served.command(name, self.headers.get("X-Spotwise-Who", "endpoint")[:100])
+            try:
+                self.served.command(name, self.headers.get("X-Spotwise-Who", "endpoint")[:100])
+            except NotLeading as error:
+                self._answer(409, "text/plain", f"{error}\n")
+                return
             self._answer(200, "application/json", json.dumps(self.served.status()))
 
     def _known_host(self) -> bool:

@@ -28,8 +28,8 @@ from optimizer.controller.guard import Situation, guard
 from optimizer.controller.hook import CheckpointHook
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.jobs import JobFleet
-from optimizer.controller.journal import InstanceRow, Journal, JournalFull
-from optimizer.controller.lease import FencedCapacity, FencedGroups, Lease
+from optimizer.controller.journal import Deposed, InstanceRow, Journal, JournalFull, JournalLost
+from optimizer.controller.lease import FencedCapacity, FencedGroups, FencedInterruptions, Lease
 from optimizer.controller.losses import take_in
 from optimizer.controller.moves import Move, job_moves, rate_of, service_moves
 from optimizer.controller.observe import Observer, Sight, Tell, Watch
@@ -74,17 +74,27 @@ class Controller:
         self.plan, self.settings, self.journal = plan, settings, journal
         self.mode: Mode = mode or settings.mode
         self._lease = lease
-        self._leads = True
+        self._leads = lease is None
+        self._fence = 0
         if lease is not None:
             provider = replace(
                 provider,
                 capacity=FencedCapacity(provider.capacity, lease),
                 groups=FencedGroups(provider.groups, lease) if provider.groups is not None else None,
+                interruptions=FencedInterruptions(provider.interruptions, lease)
+                if provider.interruptions is not None
+                else None,
             )
-        self.provider = provider
-        self.paused = journal.recall("paused") == "yes"
+        self._cloud = self.provider = provider
         self.killed = False
         self._tell_outside = tell
+        self._timed = Timed(settings.policy_seconds)
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Continue where the journal ends: at the beginning, and when another leader wrote to it since."""
+        plan, settings, journal, provider = self.plan, self.settings, self.journal, self._cloud
+        self.paused = journal.recall("paused") == "yes"
         self.jobs, self.services = make_fleets(plan)
         self.pools = {name: pool for fleet in self.fleets for name, pool in fleet.pools.items()}
         self._restore()
@@ -92,7 +102,6 @@ class Controller:
         if self.mode == "shadow":
             shadow = Shadow(provider.capacity, provider.clock, journal.live_instances(), self.pools)
             self.provider = Provider(provider.name, provider.clock, provider.prices, shadow)
-        self._timed = Timed(settings.policy_seconds)
         last = journal.last_tick()
         self.watch = Watch(
             self.provider.clock, settings.freshness.clock_jump_seconds, last[1] if last else None
@@ -132,7 +141,7 @@ class Controller:
             plan.tick_seconds,
             self._acts,
             self._note_move,
-            tell,
+            self._tell_outside,
         )
         self.rebalance = Rebalance(journal)
         self._present_cost = float(journal.recall("present_cost") or 0.0)
@@ -180,10 +189,21 @@ class Controller:
         """Time that the last policy call took."""
         return self._timed.latency_seconds
 
+    @property
+    def leads(self) -> bool:
+        """Whether this controller acted in the last tick, or there is no other."""
+        return self._leads
+
+    @property
+    def writes(self) -> bool:
+        """Whether it writes the journal; one that is shared is the leader's."""
+        return self._leads or not self.journal.shared
+
     def tell(self, level: str, kind: str, message: str) -> None:
         """Journal an event and pass it on; a full journal does not stop the event from being passed on."""
         try:
-            self.journal.event(self.provider.clock.now(), level, kind, message)
+            if self.writes:
+                self.journal.event(self.provider.clock.now(), level, kind, message)
         except JournalFull:
             self._journal_full = True
         self._tell_outside(level, kind, message)
@@ -208,11 +228,39 @@ class Controller:
     # --------------------------------------------------------------------------------------------- tick
 
     def run_tick(self) -> Report:
-        """Run one tick; never raises for what a cloud, a policy or a disk does."""
+        """Run one tick; never raises for what a cloud, a policy, a disk or a database does."""
+        try:
+            if self._lease is not None:
+                self._look_at_lease(self._lease)
+            if self.writes:
+                return self._tick()
+            self._take_up()
+        except (JournalLost, Deposed) as error:
+            # what was half done is taken up from the journal, as after a restart
+            self._leads, self._fence = False, 0
+            self._tell_outside("error", "journal-lost", f"{error}; capacity stays as it is")
+        now = self.provider.clock.now()
+        return Report(self.tick_number(now), now, held="not-leader")
+
+    def _look_at_lease(self, lease: Lease) -> None:
+        """Renew or take the lease; a new leader continues from the end of what the one before journalled."""
+        held = lease.hold()
+        if lease.problem:
+            self._tell_outside("error", "lease", f"the lease cannot be asked for: {lease.problem}")
+        if held and lease.fence != self._fence:
+            self._leads = False
+            if self.journal.shared:
+                self.journal.lead(lease.fence)
+                self._take_up()
+            self._leads, self._fence = True, lease.fence
+            self.tell("info", "leader", f"leads from now on, number {lease.fence}")
+        elif not held:
+            if self._leads:
+                self._tell_outside("warning", "leader", "does not lead any more")
+            self._leads, self._fence = False, 0
+
+    def _tick(self) -> Report:
         began = time.perf_counter()
-        self._leads = self._lease is None or self._lease.hold()
-        if self._lease is not None and self._lease.problem:
-            self.tell("error", "lease", f"the lease cannot be asked for: {self._lease.problem}")
         now, in_doubt = self.watch.now(self.tell)
         report = Report(self.tick_number(now), now)
         report.between = report.tick == self._decided

@@ -8,13 +8,12 @@ deposed, however late its writes arrive. A connection that is lost is made anew 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import errors, waiting
+from psycopg import errors
 from psycopg.abc import PQGen
 
 from optimizer.controller.journal.records import Deposed, JournalLost
@@ -80,23 +79,9 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     patience_seconds = 10.0
 
-    def wait(self, gen: PQGen[T], interval: float = 0.1) -> T:
-        return waiting.wait(_limited(gen, time.monotonic() + self.patience_seconds), self.pgconn.socket, interval)
-
-
-def _limited(gen: PQGen[T], until: float) -> PQGen[T]:
-    """The same steps of a statement, as long as there is time."""
-    wanted = next(gen)
-    while True:
-        ready = yield wanted
-        if not ready and time.monotonic() > until:
-            gen.close()
-            raise psycopg.OperationalError("the server does not answer")
-        try:
-            wanted = gen.send(ready)
-        except StopIteration as done:
-            found: T = done.value
-            return found
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Take the steps of a statement, as long as there is time."""
+        return super().wait(gen, interval, self.patience_seconds if timeout is None else timeout)
 
 
 class PostgresStore:
@@ -104,11 +89,13 @@ class PostgresStore:
 
     shared = True
 
-    def __init__(self, url: str, controller: str, *, answer_seconds: float = 10.0, begin: bool = True) -> None:
+    def __init__(
+        self, url: str, controller: str, *, answer_seconds: float = 10.0, begin: bool = True
+    ) -> None:
         """Open or begin the journal; nothing is written until `lead`.
 
         Args:
-            url: `postgresql://...` without a password, or empty: libpq's environment (PGHOST, PGPASSWORD, ...).
+            url: `postgresql://...` without a password; empty: libpq's environment (PGHOST, PGPASSWORD, ...).
             controller: The controllers' common name; its schema is `spotwise_` and this.
             answer_seconds: A database that takes longer has lost the connection.
             begin: Make the tables where there are none.
@@ -143,8 +130,8 @@ class PostgresStore:
         Raises:
             JournalLost: The database does not answer.
         """
-        with self.transaction() as cursor:
-            return cursor.execute(_marked(statement), values).fetchall()
+        with self._session() as session:
+            return session.execute(_marked(statement), values).fetchall()
 
     @contextmanager
     def transaction(self) -> Generator[psycopg.Cursor[tuple[Any, ...]], None, None]:
@@ -153,14 +140,8 @@ class PostgresStore:
         Raises:
             JournalLost: The database does not answer; whether a commit took is not known.
         """
-        try:
-            if self._db is None or self._db.closed:
-                self._db = self._connect()
-            with self._db.transaction(), self._db.cursor() as cursor:
-                yield cursor
-        except LOST as error:
-            self.close()
-            raise JournalLost(f"{self.name}: {_words(error)}") from error
+        with self._session() as session, session.transaction(), session.cursor() as cursor:
+            yield cursor
 
     @contextmanager
     def writing(self) -> Generator[_Cursor, None, None]:
@@ -170,8 +151,8 @@ class PostgresStore:
             found = cursor.fetchone()
             if self._fence is None or found is None or found[0] != self._fence:
                 raise Deposed(
-                    f"{self.name}: number {found[0] if found else '?'} leads; the write of number {self._fence} "
-                    "was refused"
+                    f"{self.name}: number {found[0] if found else '?'} leads; "
+                    f"the write of number {self._fence} was refused"
                 )
             yield _Cursor(cursor)
 
@@ -182,7 +163,7 @@ class PostgresStore:
             if not cursor.rowcount:
                 raise Deposed(
                     f"{self.name}: a leader with a higher number than {fence} has written here; if the lease "
-                    f"was begun anew on purpose: UPDATE {self.schema}.leader SET fence = 0"
+                    f"was begun anew on purpose, set fence in {self.schema}.leader to 0"
                 )
         self._fence = fence
 
@@ -191,8 +172,8 @@ class PostgresStore:
         return InputError(
             f"{self.name}: the journal is damaged ({what}); the controller does not start on it. Nothing was "
             f"changed in the cloud. Restore the schema from the database's own copies, or move it away "
-            f"(ALTER SCHEMA {self.schema} RENAME TO {self.schema}_damaged) and start again: running instances "
-            "are found by their tags and adopted"
+            f"(ALTER SCHEMA {self.schema} RENAME TO {self.schema}_damaged) and start again: running "
+            "instances are found by their tags and adopted"
         )
 
     def back_up(self) -> None:
@@ -200,21 +181,37 @@ class PostgresStore:
 
     # -------------------------------------------------------------------------------------------- inside
 
+    @contextmanager
+    def _session(self) -> Generator[_Connection, None, None]:
+        try:
+            if self._db is None or self._db.closed:
+                self._db = self._connect()
+            yield self._db
+        except LOST as error:
+            self.close()
+            raise JournalLost(f"{self.name}: {_first_line(error)}") from error
+
     def _connect(self) -> _Connection:
         milliseconds = int(1000 * self._seconds)
-        made: _Connection = _Connection.connect(
-            self._url,
-            autocommit=True,
-            application_name=self.schema,
-            connect_timeout=max(int(self._seconds), 2),
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=2 * milliseconds,
-            target_session_attrs="read-write",
-            prepare_threshold=None,
-        )
+        try:
+            made = _Connection.connect(
+                self._url,
+                autocommit=True,
+                application_name=self.schema,
+                connect_timeout=max(int(self._seconds), 2),
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+                tcp_user_timeout=2 * milliseconds,
+                target_session_attrs="read-write",
+            )
+        except psycopg.ProgrammingError:
+            # its message repeats the address, and that may hold a password
+            raise InputError(
+                f"{self.name}: journal.url is no address; accepted: postgresql://USER@HOST:PORT/DATABASE"
+            ) from None
         made.patience_seconds = self._seconds
+        made.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         try:
             # a role or a database may have a weaker habit
             made.execute("SET synchronous_commit = on")
@@ -232,8 +229,8 @@ class PostgresStore:
             with self.transaction() as cursor:
                 if _one(cursor, "SHOW fsync") != "on":
                     raise InputError(
-                        f"{self.name}: the server runs with fsync off, so that nothing written there is durable; "
-                        "accepted: fsync = on"
+                        f"{self.name}: the server runs with fsync off, so that nothing written there is "
+                        "durable; accepted: fsync = on"
                     )
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", (self.lock ^ 1,))
                 if _one(cursor, "SELECT to_regclass('meta') IS NULL"):
@@ -247,9 +244,7 @@ class PostgresStore:
 
     def _begin(self, cursor: psycopg.Cursor[tuple[Any, ...]], begin: bool) -> None:
         if not begin:
-            raise InputError(
-                f"{self.name}: there is no journal yet; `spotwise controller run` begins one"
-            )
+            raise InputError(f"{self.name}: there is no journal yet; `spotwise controller run` begins one")
         if _one(cursor, "SELECT to_regnamespace(%s) IS NULL", self.schema):
             cursor.execute(f"CREATE SCHEMA {self.schema}")
         cursor.execute(TABLES)
@@ -282,8 +277,5 @@ def _one(cursor: psycopg.Cursor[tuple[Any, ...]], statement: str, *values: Any) 
     return None if found is None else found[0]
 
 
-def _words(error: Exception) -> str:
-    """The first line of a message; a wrong address can hold a password, so it is not repeated."""
-    if isinstance(error, psycopg.ProgrammingError) and not getattr(error, "sqlstate", None):
-        return "the address is not one"
+def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__

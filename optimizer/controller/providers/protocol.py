@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -10,6 +11,9 @@ from optimizer.plan import PlanPool
 from simulator.errors import SpotwiseError
 
 Option = Literal["on-demand", "spot"]
+
+LAST_WORD: ContextVar[Callable[[], None] | None] = ContextVar("last_word", default=None)
+"""Set around calls that only the leader may make; asked before each packet, it raises if it may not leave."""
 
 
 class CloudError(SpotwiseError):

@@ -89,11 +89,14 @@ class Word:
     def __init__(self, leader: list[str], me: str) -> None:
         self.leader, self.me = leader, me
 
+    @property
+    def fence(self) -> int:
+        return 1 if self.valid() else 0
+
     def hold(self) -> bool:
         return self.leader[0] == self.me
 
-    def valid(self) -> bool:
-        return self.leader[0] == self.me
+    keep = valid = fresh = hold
 
     def release(self) -> None:
         return

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from optimizer.controller.providers.protocol import LAST_WORD
+
 ClientMaker = Callable[[str, str], Any]
 """Makes a client of a service in a region."""
 
@@ -22,7 +24,9 @@ class Clients:
         """The client of a service in a region."""
         key = (service, region)
         if key not in self._made:
-            self._made[key] = self._make(service, region) if self._make else self._boto3(service, region)
+            client = self._make(service, region) if self._make else self._boto3(service, region)
+            client.meta.events.register_last("before-send", _ask_once_more)
+            self._made[key] = client
         return self._made[key]
 
     def _boto3(self, service: str, region: str) -> Any:
@@ -39,3 +43,10 @@ class Clients:
         )
         connect: Any = self._session.client
         return connect(service, region_name=region, config=config)
+
+
+def _ask_once_more(**_: Any) -> None:
+    """A call may have waited for its turn, or the process may have been stopped, since it was decided."""
+    check = LAST_WORD.get()
+    if check is not None:
+        check()

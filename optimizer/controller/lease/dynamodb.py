@@ -1,38 +1,11 @@
-"""One leader among several controllers of one name: a lease that expires, with a number that only grows.
-
-The leader renews the lease at each look; the others look on. A leader that could not renew in time is
-deposed: it knows by its own steady clock, before anybody else may take over, and its calls do not leave any
-more.
-"""
+"""A lease in DynamoDB: conditional writes, by the controllers' own clocks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
-from optimizer.controller.providers import Capacity, Group, Groups, Instance, Launch, LaunchResult, Refused
-from optimizer.plan import PlanPool
-
-
-class Lease(Protocol):
-    """Who may act."""
-
-    @property
-    def problem(self) -> str:
-        """Why nobody could be asked the last time; empty if somebody could."""
-        ...
-
-    def hold(self) -> bool:
-        """Renew, or take it if it is free; whether it is held now."""
-        ...
-
-    def valid(self) -> bool:
-        """Whether it is certainly still held, without asking anybody."""
-        ...
-
-    def release(self) -> None:
-        """Give it back, so that another need not wait."""
-        ...
+from optimizer.controller.lease.protocol import Hold
 
 
 class DynamoLease:
@@ -66,22 +39,31 @@ class DynamoLease:
             steady: Clock that never jumps, seconds.
         """
         self._client, self._table, self._name, self._owner = client, table, name, owner
-        self._seconds, self._now, self._steady = seconds, now, steady
-        self._until = float("-inf")
+        self._seconds, self._now = seconds, now
+        self._hold = Hold(seconds, steady)
         self.fence = 0
         self.problem = ""
 
     def hold(self) -> bool:
         """Renew, or take it if it has expired; an unreachable table leaves it as it is."""
+        return self._ask(take=True)
+
+    def keep(self) -> bool:
+        """Renew it if it is held."""
+        return self._ask(take=False)
+
+    def _ask(self, *, take: bool) -> bool:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        asked = self._steady()
+        asked = self._hold.asking()
         try:
             if not (self.fence and self._renew()):
+                if not take:
+                    return False
                 self._take()
         except ClientError as error:
             if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
-                self._until, self.fence = float("-inf"), 0
+                self._lost()
             else:
                 self.problem = str(error)
             return self.valid()
@@ -89,19 +71,32 @@ class DynamoLease:
             self.problem = str(error)
             return self.valid()
         self.problem = ""
-        # a third is kept back for clocks that differ and for calls on their way
-        self._until = asked + self._seconds * 2.0 / 3.0
+        self._hold.renewed(asked)
         return True
 
     def valid(self) -> bool:
         """Whether nobody else can have it yet."""
-        return self._steady() < self._until
+        return self._hold.valid()
+
+    def fresh(self) -> bool:
+        """Whether it will be held for a good while."""
+        return self._hold.fresh()
 
     def release(self) -> None:
         """Let it expire now, if it is held."""
-        if self.fence:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if not self.fence:
+            return
+        try:
             self._update("SET expires = :zero", "#o = :me AND fence = :fence", {":zero": _number(0.0)})
-            self._until, self.fence = float("-inf"), 0
+        except (BotoCoreError, ClientError) as error:
+            self.problem = str(error)
+        self._lost()
+
+    def _lost(self) -> None:
+        self._hold.lost()
+        self.fence = 0
 
     def _renew(self) -> bool:
         from botocore.exceptions import ClientError
@@ -111,7 +106,7 @@ class DynamoLease:
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
-            self._until, self.fence = float("-inf"), 0
+            self._lost()
             return False
         return True
 
@@ -149,56 +144,3 @@ def _words(expression: str) -> set[str]:
 
 def _number(value: float) -> dict[str, str]:
     return {"N": f"{value:.3f}"}
-
-
-class FencedCapacity:
-    """A capacity whose calls leave only while the lease is certainly held."""
-
-    def __init__(self, inner: Capacity, lease: Lease) -> None:
-        """Guard a capacity."""
-        self._inner, self._lease = inner, lease
-
-    def instances(self) -> Sequence[Instance]:
-        """As the capacity behind."""
-        return self._inner.instances()
-
-    def offers(self, pools: Sequence[PlanPool]) -> Mapping[str, int]:
-        """As the capacity behind."""
-        return self._inner.offers(pools)
-
-    def launch(self, request: Launch) -> LaunchResult:
-        """As the capacity behind, if this is the leader."""
-        _check(self._lease)
-        return self._inner.launch(request)
-
-    def terminate(self, ids: Sequence[str]) -> None:
-        """As the capacity behind, if this is the leader."""
-        _check(self._lease)
-        self._inner.terminate(ids)
-
-
-class FencedGroups:
-    """Groups whose calls leave only while the lease is certainly held."""
-
-    def __init__(self, inner: Groups, lease: Lease) -> None:
-        """Guard groups."""
-        self._inner, self._lease = inner, lease
-
-    def describe(self, region: str, names: Sequence[str]) -> Mapping[str, Group]:
-        """As the groups behind."""
-        return self._inner.describe(region, names)
-
-    def shape(self, region: str, name: str, desired: int | None, base: int, percentage: int) -> None:
-        """As the groups behind, if this is the leader."""
-        _check(self._lease)
-        self._inner.shape(region, name, desired, base, percentage)
-
-    def remove(self, region: str, instance: str) -> None:
-        """As the groups behind, if this is the leader."""
-        _check(self._lease)
-        self._inner.remove(region, instance)
-
-
-def _check(lease: Lease) -> None:
-    if not lease.valid():
-        raise Refused("this controller is not the leader any more; the call did not leave")
