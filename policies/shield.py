@@ -8,10 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from policies.legality import write_legal, write_safe
+from policies.legality import EPSILON_SECONDS, write_legal, write_safe
 from policies.protocol import DeadlinePolicy, Memory
 from policies.soft import binding
 from simulator.deadline.observation import (
+    FIRST_SPOT,
     ON_DEMAND,
     BoolArray,
     DeadlineObservation,
@@ -40,10 +41,14 @@ def legal_actions(observation: DeadlineObservation) -> BoolArray:
     slack >= d + g, spot is launched only if slack >= 2d + g, a job idles only if slack >= d + g,
     and on-demand is always legal. Spot must be available, or not known to be away: a launch that fails
     leaves the job where it is or idle, and where launching is legal both are. Work at risk between
-    checkpoints is taken off the slack for spot.
+    checkpoints is taken off the slack for spot. A launch away from the data needs as much more slack as the
+    move takes. How fast a pool is plays no part: a tick in it loses one tick of slack at most, and the
+    on-demand capacity to go back to is where the data are.
     """
     legal = np.empty((observation.jobs, observation.pools + 2), np.bool_)
     write_legal(np.arange(observation.jobs), *_state(observation), legal)
+    if observation.varied:
+        legal[:, FIRST_SPOT:] &= _has_time_to_move(observation)
     return legal
 
 
@@ -68,7 +73,20 @@ def apply_shield(observation: DeadlineObservation, action: ArrayLike) -> IntArra
         raise ValueError(f"actions of shape {asked.shape} for {observation.jobs} jobs; one per job is needed")
     safe = np.empty(observation.jobs, np.int64)
     write_safe(_whole_numbers(asked, observation.pools + 2), *_state(observation), safe)
+    if observation.varied:
+        rows = np.flatnonzero(safe >= FIRST_SPOT)
+        in_time = _has_time_to_move(observation)[rows, safe[rows] - FIRST_SPOT]
+        safe[rows[~in_time]] = ON_DEMAND
     return safe
+
+
+def _has_time_to_move(observation: DeadlineObservation) -> BoolArray:
+    """(N, P) whether there is slack for the move that a launch in each pool takes; holding takes none."""
+    launch = 2.0 * observation.restart_overhead + observation.tick_seconds
+    spare = effective_slack(observation) + EPSILON_SECONDS - launch
+    held = observation.placement[:, None] == np.arange(observation.pools) + FIRST_SPOT
+    in_time: BoolArray = held | (spare[:, None] >= observation.launch_extra)
+    return in_time
 
 
 def _state(

@@ -12,12 +12,12 @@ from simulator.deadline.observation import DeadlineObservation
 def binding(observation: DeadlineObservation) -> DeadlineObservation:
     """The observation with the due time in place of the deadline wherever being late does not pay.
 
-    An hour of waiting saves at most the price of an hour on on-demand capacity less that of the cheapest
-    pool. Where being late costs at least that much per hour, the due time binds: it is shown as the
-    deadline, and a job that can no longer be done by then is shown without slack, so that it runs on
+    An hour of waiting saves at most the price of an hour on on-demand capacity less that of the same work in
+    the cheapest pool. Where being late costs at least that much per hour, the due time binds: it is shown
+    as the deadline, and a job that can no longer be done by then is shown without slack, so that it runs on
     on-demand capacity until it is done. Where it costs less, the deadline stays what it is.
     """
-    most_saved = observation.on_demand_price - observation.spot_price.min(axis=1)
+    most_saved = observation.on_demand_price - observation.price_of_work.min(axis=1)
     binds = observation.lateness_price >= np.maximum(most_saved, 0.0)
     binds &= observation.lateness_price > 0.0
     due_left = np.minimum(np.maximum(observation.due_left, observation.work_left), observation.time_left)

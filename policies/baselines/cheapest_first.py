@@ -15,7 +15,7 @@ from simulator.deadline.observation import IDLE, ON_DEMAND, DeadlineObservation,
 class CheapestFirst(Memoryless):
     """Runs in the cheapest available pool, idles without one, on-demand below the safety net.
 
-    It moves as soon as a cheaper pool is available, and pays a restart overhead for it. The safety net is
+    It moves as soon as a pool is available in which work costs less, and pays for the move. The safety net is
     the one of `Greedy`: slack below d + 2g means on-demand, for restart overhead d and tick g.
     """
 

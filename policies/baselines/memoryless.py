@@ -44,13 +44,15 @@ def spot_choice(observation: DeadlineObservation) -> tuple[IntArray, BoolArray]:
 def cheapest_choice(observation: DeadlineObservation) -> tuple[IntArray, BoolArray]:
     """(N,) action for the cheapest pool to be had (the first of equals), and (N,) whether there is any.
 
+    The cheapest is the one in which work costs least: price over throughput. What a move costs plays no part.
+
     A pool known to have been away is asked again after as many ticks as there are pools.
     """
     askable = observation.askable
     if isinstance(observation, PartialObservation):
         age = observation.knowledge_age
         askable = askable & (observation.spot_available | (age == NEVER) | (age >= observation.pools))
-    cheapest = np.where(askable, observation.spot_price, np.inf).argmin(axis=1)
+    cheapest = np.where(askable, observation.price_of_work, np.inf).argmin(axis=1)
     any_askable: BoolArray = np.any(askable, axis=1)
     return cheapest.astype(np.int64) + FIRST_SPOT, any_askable
 

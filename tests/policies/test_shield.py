@@ -5,7 +5,7 @@ is an adversary that is told the action before it writes the availability of the
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from policies.protocol import DeadlinePolicy, Memory
 from policies.shield import Shielded, apply_shield, legal_actions
 from simulator.deadline import DeadlineBatch, DeadlineJob, DeadlineObservation, MarketStack
 from simulator.deadline.observation import FIRST_SPOT, IDLE, ON_DEMAND, IntArray
+from simulator.deadline.terms import NOWHERE, PoolTerms, StackTerms
 from simulator.errors import InputError
 
 Actions = NDArray[np.float64]
@@ -53,13 +54,32 @@ def feasible_jobs(rng: np.random.Generator, size: int, tick: float) -> dict[str,
     }
 
 
-def arena(rng: np.random.Generator, size: int, pools: int, tick: int) -> DeadlineBatch:
+def hostile_terms(rng: np.random.Generator, size: int, pools: int, tick: int) -> StackTerms:
+    """Pools that are useless or fast, regions that take many ticks to reach."""
+    locations = int(rng.integers(1, 4))
+    seconds = rng.choice([0.0, 0.4, 1.0, 2.3, 9.0], (size, locations, locations)) * tick
+    seconds[:, np.arange(locations), np.arange(locations)] = 0.0
+    return StackTerms(
+        PoolTerms(),
+        rng.choice([0.01, 0.5, 0.99, 1.0, 1.7, 9.0], (size, pools)),
+        rng.integers(0, locations, (size, pools)),
+        seconds,
+        np.where(seconds > 0.0, 1.0, 0.0),
+        rng.uniform(1.0, 3.0, (size, locations, TICKS + 1)),
+        rng.integers(NOWHERE, locations, size),
+    )
+
+
+def arena(
+    rng: np.random.Generator, size: int, pools: int, tick: int, *, varied: bool = False
+) -> DeadlineBatch:
     stack = MarketStack(
         tick,
         rng.integers(0, 4, (size, pools, TICKS + 1), dtype=np.int32),
         rng.uniform(0.1, 3.5, (size, pools, TICKS + 1)),
         np.full((size, TICKS + 1), 3.0),
         np.full(size, TICKS + 1),
+        terms=hostile_terms(rng, size, pools, tick) if varied else None,
     )
     batch = DeadlineBatch(stack, size)
     batch.assign(
@@ -138,10 +158,12 @@ class Tally:
     interruptions: int
 
 
-def fight(seed: int, size: int, pools: int, tick: int, policy: DeadlinePolicy | None = None) -> Tally:
+def fight(
+    seed: int, size: int, pools: int, tick: int, policy: DeadlinePolicy | None = None, *, varied: bool = False
+) -> Tally:
     """Episodes of hostile actions (or of `policy`) behind the shield, against the adversary."""
     rng = np.random.default_rng(seed)
-    batch = arena(rng, size, pools, tick)
+    batch = arena(rng, size, pools, tick, varied=varied)
     memory: Memory = policy.reset(size, pools) if policy else {}
     turn = 0
     while not batch.done.all():
@@ -156,11 +178,13 @@ def fight(seed: int, size: int, pools: int, tick: int, policy: DeadlinePolicy | 
     return Tally(size, int(batch.missed.sum()), int(batch.counts[:, 5].sum()), int(batch.counts[:, 1].sum()))
 
 
-@given(seed=st.integers(0, 2**32 - 1), pools=st.integers(1, 3))
+@given(seed=st.integers(0, 2**32 - 1), pools=st.integers(1, 3), varied=st.booleans())
 @settings(max_examples=100)
-def test_what_the_shield_says_is_the_asked_action_where_the_mask_has_it(seed: int, pools: int) -> None:
+def test_what_the_shield_says_is_the_asked_action_where_the_mask_has_it(
+    seed: int, pools: int, varied: bool
+) -> None:
     rng = np.random.default_rng(seed)
-    batch = arena(rng, 72, pools, 600)
+    batch = arena(rng, 72, pools, 600, varied=varied)
     for turn in range(6):
         seen = batch.observe()
         asked = hostile_actions(rng, batch, turn)
@@ -201,6 +225,13 @@ def test_no_avoidable_miss_in_100_000_hostile_episodes() -> None:
     )
 
 
+def test_no_avoidable_miss_where_pools_are_slow_and_regions_far_apart() -> None:
+    assert_no_avoidable_miss(
+        (fight(seed, 10_000, pools, tick, varied=True) for seed, (pools, tick) in enumerate(SETTINGS * 2)),
+        100_000,
+    )
+
+
 @pytest.mark.slow
 def test_no_avoidable_miss_in_a_million_hostile_episodes() -> None:
     assert_no_avoidable_miss(
@@ -213,6 +244,7 @@ def test_no_avoidable_miss_in_a_million_hostile_episodes() -> None:
 def test_no_avoidable_miss_by_a_baseline_whose_market_knows_it(policy: DeadlinePolicy) -> None:
     for seed, (pools, tick) in enumerate(SETTINGS):
         assert fight(seed, 2_000, pools, tick, policy).missed == 0
+        assert fight(seed, 2_000, pools, tick, policy, varied=True).missed == 0
 
 
 def test_the_adversary_beats_policies_without_the_shield() -> None:
@@ -228,6 +260,24 @@ def test_the_adversary_beats_policies_without_the_shield() -> None:
 
 
 seconds = st.floats(0.0, 5000.0)
+
+
+@st.composite
+def extreme_terms(draw: st.DrawFn, pools: int, ticks: int) -> StackTerms:
+    """Two locations with on-demand capacity at any throughput, moves between them of any length."""
+    source = PoolTerms(on_demand_throughput=draw(st.sampled_from([1.0, 0.01, 0.7, 100.0])))
+    throughput = st.floats(0.01, 100.0)
+    moves = np.zeros((1, 2, 2))
+    moves[0, 0, 1], moves[0, 1, 0] = draw(seconds), draw(seconds)
+    return StackTerms(
+        source,
+        np.array([draw(st.lists(throughput, min_size=pools, max_size=pools))]) / source.on_demand_throughput,
+        np.array([draw(st.lists(st.integers(0, 1), min_size=pools, max_size=pools))]),
+        moves,
+        moves,
+        np.full((1, 2, ticks), 3.0),
+        np.array([draw(st.integers(NOWHERE, 1))]),
+    )
 
 
 @given(
@@ -250,12 +300,16 @@ def test_no_avoidable_miss_against_a_market_and_a_policy_that_hypothesis_plays(
     data: st.DataObject,
 ) -> None:
     tick = max(tick, int((work + overhead + to_spare) / 40) + 1)
-    try:
-        job = DeadlineJob(work, work + overhead + to_spare, overhead, checkpoint, nodes)
-    except InputError:  # rounding left a hair less slack than the overhead: refused, as it should be
-        assert (work + overhead + to_spare) - work < overhead
-        return
     pools, ticks = 2, 43
+    terms = data.draw(st.none() | extreme_terms(pools, ticks), label="terms")
+    pace = terms.source.on_demand_throughput if terms else 1.0
+    source = terms.source if terms else None
+    deadline = work + overhead + to_spare
+    try:
+        job = DeadlineJob(work * pace, deadline, overhead, checkpoint * pace, nodes, terms=source)
+    except InputError:  # rounding left a hair less slack than the overhead: refused, as it should be
+        assert deadline - work * pace / pace < overhead
+        return
     capacity = data.draw(
         st.lists(st.integers(0, 3), min_size=pools * ticks, max_size=pools * ticks), label="capacity"
     )
@@ -265,6 +319,7 @@ def test_no_avoidable_miss_against_a_market_and_a_policy_that_hypothesis_plays(
         np.ones((1, pools, ticks)),
         np.full((1, ticks), 3.0),
         np.array([ticks]),
+        terms=terms,
     )
     batch = DeadlineBatch.of(stack, job, 0, 0)
     wishes = data.draw(
@@ -330,3 +385,27 @@ def test_the_shield_keeps_name_and_memory_of_its_policy() -> None:
     policy = Shielded(OnDemandOnly())
     assert policy.name == "on-demand"
     assert policy.reset(3, 2) == {}
+
+
+def test_a_launch_away_from_the_data_needs_slack_for_the_move() -> None:
+    def launches(slack: float, placement: int = IDLE) -> list[bool]:
+        seen = replace(
+            observation_of(slack),
+            placement=np.array([placement]),
+            spot_available=np.ones((1, 2), bool),
+            spot_price=np.ones((1, 2)),
+            throughput=np.array([[1.0, 0.2]]),
+            location=np.array([[0, 1]]),
+            home=np.zeros(1, np.int64),
+            move_seconds=np.array([[[0.0, 900.0], [0.0, 0.0]]]),
+            move_usd=np.zeros((1, 2, 2)),
+            local_on_demand_price=np.ones((1, 2)),
+        )
+        legal: list[bool] = legal_actions(seen)[0, FIRST_SPOT:].tolist()
+        for pool in range(2):
+            assert (apply_shield(seen, [FIRST_SPOT + pool])[0] == FIRST_SPOT + pool) == legal[pool]
+        return legal
+
+    assert launches(2 * 720.0 + 600.0 + 900.0) == [True, True]
+    assert launches(2 * 720.0 + 600.0 + 899.0) == [True, False]
+    assert launches(720.0 + 600.0, placement=FIRST_SPOT + 1) == [False, True]  # it may still be copying
