@@ -67,9 +67,28 @@ def run(
 
 
 @app.command()
-def status(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+def status(
+    config: Config = DEFAULT_CONFIG,
+    wait: Annotated[
+        float, typer.Option(min=0, max=3600, help="Seconds to wait for a controller that has run a tick.")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
     """Show the running controller's state."""
-    found = _call(_settings(config), "GET", "status")
+    import time
+
+    settings, until = _settings(config), time.monotonic() + wait
+    found: dict[str, Any] = {}
+    while "tick" not in found:
+        try:
+            found = _call(settings, "GET", "status")
+        except SpotwiseError:
+            if time.monotonic() >= until:
+                raise
+        if time.monotonic() >= until:
+            break
+        if "tick" not in found:
+            time.sleep(0.2)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -162,6 +163,9 @@ def synth(
         typer.Option("--zone", help="A zone; repeatable. All but its last letter names its region."),
     ] = None,
     instance_type: Annotated[str, typer.Option(help="Instance type of all pools.")] = "v100",
+    provider: Annotated[
+        str, typer.Option(help="Provider in the pools' names: aws to rehearse on the fake AWS.")
+    ] = "synthetic",
     correlation: Annotated[
         float, typer.Option(help="Correlation of availability of two zones in one region, 0 to 1.")
     ] = 0.35,
@@ -181,7 +185,10 @@ def synth(
     start: Annotated[str, typer.Option(help="Time of the first tick (ISO 8601, UTC).")] = "2023-01-01",
     as_json: AsJson = False,
 ) -> None:
-    """Draw a synthetic market from the availability model fitted to real traces."""
+    """Draw a synthetic market from the availability model fitted to real traces.
+
+    Whatever its pools are named after, the file says that it is synthetic, and so does what is made from it.
+    """
     from simulator.market.market import Pool
     from simulator.sample_data import ZONES
     from simulator.synthetic import load_model, synthetic_market
@@ -194,9 +201,11 @@ def synth(
         raise InputError(
             f"prices {spot_price} and {on_demand_price}; accepted: USD per hour, on-demand above 0"
         )
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,19}", provider):
+        raise InputError(f"--provider {provider!r}; accepted: a lower-case word such as aws")
     market = synthetic_market(
         fitted,
-        [Pool("synthetic", name[:-1] or name, name, instance_type) for name in zone or ZONES],
+        [Pool(provider, name[:-1] or name, name, instance_type) for name in zone or ZONES],
         ticks=round(days * 86_400 / fitted.tick_seconds),
         seed=_seed(seed),
         correlation=correlation,

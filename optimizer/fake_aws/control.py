@@ -110,8 +110,10 @@ def _clear_faults(fake: FakeAws, document: dict[str, Any]) -> Any:
 
 
 def _interrupt(fake: FakeAws, document: dict[str, Any]) -> Any:
+    if "youngest" in document:
+        return {"instance_ids": fake.interrupt_youngest(int(document["youngest"]))}
     fake.interrupt(*document["instance_ids"])
-    return {}
+    return {"instance_ids": document["instance_ids"]}
 
 
 _LOOK: dict[str, Callable[[FakeAws, dict[str, str]], Any]] = {

@@ -290,6 +290,25 @@ class FakeAws:
                 self._cloud.interruptions.interrupt(name)
             self._changed.notify_all()
 
+    def interrupt_youngest(self, count: int) -> list[str]:
+        """Warn of, and then take, the youngest spot instances that run and are not warned yet.
+
+        Returns:
+            Their ids, the youngest first; fewer where there are fewer.
+
+        Raises:
+            InputError: The count is below 1.
+        """
+        if count < 1:
+            raise InputError(f"youngest {count}; accepted: 1 or more")
+        with self._lock:
+            self._settle()
+            held = [i for region in self._cloud.regions.values() for i in region.instances.values()]
+            open_to = [i for i in held if i.held and i.lifecycle == "spot" and i.taken_ms is None]
+            ids = [i.id for i in sorted(open_to, key=lambda i: -i.number)[:count]]
+            self.interrupt(*ids)
+            return ids
+
     # ---------------------------------------------------------------------------------------- requests
     def handle(self, http: HttpRequest) -> HttpReply | None:
         """Answer one HTTP request; None drops the connection without an answer."""

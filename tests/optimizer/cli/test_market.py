@@ -144,6 +144,9 @@ def test_synth(spotwise: Spotwise, tmp_path: Path) -> None:
     )  # fmt: skip
     np.testing.assert_array_equal(Market.load(again).spot_capacity, market.spot_capacity)
     assert len(Market.load(out).pools) == 2
+    spotwise("market", "synth", "--days", 1, "--zone", "a-1a", "--provider", "aws", "--out", out)
+    assert Market.load(out).pools[0].name == "aws/a-1a/v100"
+    assert Market.load(out).source.startswith("SYNTHETIC"), "whatever its pools are named after"
     assert json.loads(spotwise("market", "synth", "--days", 1, "--out", out, "--json").out)["ticks"] == 144
 
 
@@ -319,6 +322,7 @@ def test_bad_options_exit_with_2(
         (["--zone", "a", "--zone", "a"], "appears twice"),
         (["--model", "none.json"], "none.json"),
         (["--start", "x"], "is no time"),
+        (["--provider", "A/b"], "--provider 'A/b'"),
     ],
 )
 def test_bad_options_of_synth_exit_with_2(

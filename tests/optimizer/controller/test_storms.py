@@ -80,6 +80,26 @@ def test_a_message_stays_until_the_replacement_was_asked_for(begin: Begin) -> No
         assert order.index("RunInstances") < order.index("DeleteMessageBatch")
 
 
+def test_a_look_at_the_queue_does_not_hide_a_warning_from_the_tick(begin: Begin) -> None:
+    """SQS hides what it has handed out; the daemon looks first and then runs a tick that must have it too."""
+    of = market([[9] * 99])
+    the_plan = plan(of, job(of, policy="spot-when-available"))
+    with FakeAws(of) as fake:
+        run = begin(the_plan, fake, provider=on_fake(fake, the_plan))
+        run.controller.run_tick()
+        (held,) = run.controller.inventory.live("job")
+        fake.advance(10)
+        fake.interrupt(held.id)
+        queue = run.controller.provider.interruptions
+        assert queue is not None
+        assert [notice.instance for notice in queue.receive()] == [held.id]
+        report = run.controller.run_tick()
+        assert (report.lost, report.outcome.launched) == (1, 1)
+        assert not queue.receive()
+        fake.advance(31)
+        assert not queue.receive(), "it was removed from the queue too"
+
+
 def test_a_throttled_account_gets_one_error_per_round_and_recovers(begin: Begin) -> None:
     of = market([[9] * 99])
     the_plan = plan(of, *(job(of, f"job-{k}") for k in range(9)))

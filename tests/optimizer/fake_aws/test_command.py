@@ -86,7 +86,8 @@ def test_the_process_serves_boto3_and_stops_when_told(running: tuple[subprocess.
     assert (status["tick"], status["spot_held"]) == (2, {"aws/us-east-1a/m5.large": 1})
     assert status["cost_usd"] == pytest.approx(3 * 0.1 / 6)
     left = launched[0]["InstanceId"]
-    side_door(endpoint, "interrupt", {"instance_ids": [left]})
+    assert side_door(endpoint, "interrupt", {"youngest": 5}) == {"instance_ids": [left]}, "one is left"
+    assert side_door(endpoint, "interrupt", {"youngest": 5}) == {"instance_ids": []}, "it is warned once"
     side_door(endpoint, "fault", {"kind": "unreachable", "action": "DescribeInstances", "times": 1})
     sqs = client(endpoint, "sqs")
     url = sqs.get_queue_url(QueueName="spotwise-notices")["QueueUrl"]
@@ -109,6 +110,7 @@ def test_the_side_door_refuses_what_it_cannot_use(running: tuple[subprocess.Pope
         ("fault", {"kind": "throttle", "colour": "red"}, "application/json"),
         ("fault", {"kind": "explosion"}, "application/json"),
         ("interrupt", {"instance_ids": ["i-1"]}, "application/json"),
+        ("interrupt", {"youngest": 0}, "application/json"),
         ("clear-faults", {}, "text/plain"),
         ("nothing", {}, "application/json"),
     ):

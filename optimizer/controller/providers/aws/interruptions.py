@@ -17,6 +17,8 @@ KINDS: dict[str, Literal["interruption", "rebalance"]] = {
 }
 MOST_CALLS = 100
 """Receives in one look, ten messages each: a storm is worked off over several looks."""
+MOST_OPEN = 20_000
+"""Notices that wait to be handled; more stay in the queue."""
 
 
 class SqsInterruptions:
@@ -25,13 +27,19 @@ class SqsInterruptions:
     def __init__(self, url: str, region: str, clients: Clients, call: Caller) -> None:
         """Read this queue."""
         self._url, self._region, self._clients, self._call = url, region, clients, call
+        self._open: dict[str, Notice] = {}
 
     def receive(self) -> Sequence[Notice]:
-        """What waits; messages that are no notices are removed."""
+        """What waits; messages that are no notices are removed.
+
+        The queue hides a message that was handed out for its visibility timeout. So what was received and not
+        yet acknowledged is kept here and given again: one look may find it and the next one handle it.
+        """
         client = self._clients("sqs", self._region)
-        found: list[Notice] = []
         others: list[str] = []
         for _ in range(MOST_CALLS):
+            if len(self._open) >= MOST_OPEN:
+                break
             reply = self._call(
                 client.receive_message, QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=0
             )
@@ -41,12 +49,12 @@ class SqsInterruptions:
                 if notice is None:
                     others.append(message["ReceiptHandle"])
                 else:
-                    found.append(notice)
+                    self._open[message["MessageId"]] = notice
             if len(messages) < 10:
                 break
         if others:
             self.acknowledge(others)
-        return found
+        return list(self._open.values())
 
     def acknowledge(self, receipts: Sequence[str]) -> None:
         """Delete messages, ten per call."""
@@ -56,6 +64,8 @@ class SqsInterruptions:
                 {"Id": str(n), "ReceiptHandle": receipt} for n, receipt in enumerate(receipts[k : k + 10])
             ]
             self._call(client.delete_message_batch, QueueUrl=self._url, Entries=entries)
+        done = set(receipts)
+        self._open = {key: notice for key, notice in self._open.items() if notice.receipt not in done}
 
 
 def _notice(message: dict[str, Any]) -> Notice | None:
