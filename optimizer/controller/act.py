@@ -103,6 +103,13 @@ class Actor:
             complete = True
             for intent, wish in zip(launches, move.launches, strict=True):
                 complete &= self._launch(intent, wish, now, move.gang, outcome, settled)
+            if move.stragglers:
+                if complete or move.workload in outcome.unknown:
+                    reason = "the gang is whole" if complete else "the rest of the gang may be there"
+                    settled.append((last[0].token, "dropped", reason))
+                else:
+                    due.append((last[0], move.stragglers))
+                continue
             for intent in last:
                 # what a service may give up is the business of the guard `keep-ready`
                 if complete or not move.gang:
@@ -168,7 +175,9 @@ class Actor:
                 continue
             found = by_token.get(intent.token, [])
             pool = pools.get(str(intent.request["pool"]))
-            if found:
+            if found and len(found) < int(intent.request["at_least"]) and 0 <= now - at < grace_seconds:
+                doubt.add(intent.workload)  # a gang is launched whole: the rest is not described yet
+            elif found:
                 settled.append((intent.token, "done", ",".join(one.id for one in found)))
             elif may_launch and pool is not None and 0 <= now - at < resend_seconds:
                 outcome = Outcome()
@@ -204,19 +213,20 @@ class Actor:
             )
             for wish in move.launches
         ]
-        if not move.terminate:
+        leaving = move.terminate or move.stragglers
+        if not leaving:
             return launches, []
         after = launches[-1].token if launches else None
-        request = {"ids": [one.id for one in move.terminate]}
+        request = {"ids": [one.id for one in leaving]}
         last = Intent(
             tick,
             move.workload,
             "terminate",
             secrets.token_hex(16),
             request,
-            move.why,
+            move.why if move.terminate else "part of a gang does no work, if the rest cannot be launched",
             tuple(move.guards),
-            -move.saves,
+            -(move.saves if move.terminate else move.strands),
             after,
         )
         return launches, [last]

@@ -109,6 +109,8 @@ def _may_move(move: Move, limits: Limits, situation: Situation, trips: list[Trip
         if move.gang and move.launches and not move.urgent:
             return False
         move.terminate, move.saves = [], 0.0
+    if situation.hold_terminations:
+        move.stragglers = []
     since = situation.now - situation.last_move.get(move.workload, -1e18)
     if move.voluntary and not move.urgent and since < limits.cooldown_seconds:
         trips.append(_trip("cool-down", move, "nothing"))
@@ -145,19 +147,26 @@ class _Room:
             self._shorten(move, 0, "budget", trips)
         if move.launched > self.launches:
             self._shorten(move, self.launches, "launches-per-tick", trips)
-        if len(move.terminate) > self.terminations:
-            trips.append(_trip("terminations-per-tick", move, f"{self.terminations} terminations"))
-            move.guards.append("terminations-per-tick")
-            if move.gang and move.launches:
-                _drop(move)
-            else:
-                _keep_terminations(move, self.terminations)
+        self._fit_terminations(move, trips)
         # last: terminations that are left out save nothing
         while move.launches and self._too_dear(move.net_usd_per_hour):
             self._shorten(move, move.launched - 1, "usd-per-hour", trips)
+        self._fit_terminations(move, trips)  # a gang that may not be completed goes
+        if len(move.stragglers) > self.terminations:
+            move.stragglers = []
         self.launches -= move.launched
-        self.terminations -= len(move.terminate)
+        self.terminations -= len(move.terminate) + len(move.stragglers)
         self.rate += move.net_usd_per_hour
+
+    def _fit_terminations(self, move: Move, trips: list[Trip]) -> None:
+        if len(move.terminate) <= self.terminations:
+            return
+        trips.append(_trip("terminations-per-tick", move, f"{self.terminations} terminations"))
+        move.guards.append("terminations-per-tick")
+        if move.gang and move.launches:
+            _drop(move)
+        else:
+            _keep_terminations(move, self.terminations)
 
     def _too_dear(self, net: float) -> bool:
         """Whether a change breaks the cost cap; what lowers the rate never does."""
@@ -172,7 +181,7 @@ class _Room:
 
 
 def _keep_launches(move: Move, count: int) -> None:
-    """Keep the first `count` launches; a gang that cannot have all has none, and keeps what it has."""
+    """Keep the first `count` launches; a gang that cannot have all has none, and keeps what works."""
     if move.gang:
         if count < move.launched:
             _drop(move)
@@ -190,7 +199,9 @@ def _keep_terminations(move: Move, count: int) -> None:
 
 
 def _drop(move: Move) -> None:
-    move.launches, move.terminate, move.saves = [], [], 0.0
+    """Launch nothing; terminate nothing but the part of a gang that is not completed so."""
+    move.launches, move.terminate, move.saves = [], move.stragglers, move.strands
+    move.stragglers, move.strands = [], 0.0
 
 
 def _on_demand_only(move: Move) -> bool:

@@ -6,6 +6,7 @@ nobody can vouch for is not counted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,7 +108,7 @@ class JobFleet:
         return np.asarray(np.isfinite(self.at) & ~self.done)
 
     def held(self, inventory: Inventory) -> IntArray:
-        """(N, P + 1) instances held per pool, and on-demand."""
+        """(N, P + 1) instances held per pool, and on-demand; of a gang in its fullest on-demand pool."""
         counts = np.zeros((self.size, self.pools_each + 1), np.int64)
         for instance in inventory.all_live():
             row = self.row.get(instance.workload)
@@ -118,7 +119,14 @@ class JobFleet:
                 counts[row, -1] += 1
             elif column is not None:
                 counts[row, column] += 1
+        for row in np.flatnonzero((self.nodes > 1) & (counts[:, -1] > 0)).tolist():
+            counts[row, -1] = max(self.on_demand_pools(row, inventory).values())
         return counts
+
+    def on_demand_pools(self, row: int, inventory: Inventory) -> Counter[str]:
+        """On-demand instances of a job by pool."""
+        live = inventory.live(self.names[row])
+        return Counter(one.pool for one in live if one.option == "on-demand")
 
     def look(self, now: float, held: IntArray, lost_at: Mapping[str, float | None]) -> list[str]:
         """Account for the time since the last look; returns the names of jobs that were interrupted.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -63,6 +63,8 @@ class Move:
         why: Reason in words.
         guards: Guards that changed it.
         saves: USD per hour that the terminations save.
+        stragglers: Part of a gang that the launches are to complete; it goes if they do not come about.
+        strands: USD per hour of the stragglers.
         step: How an Auto Scaling group is to do it; None for instances of the controller's own.
     """
 
@@ -76,6 +78,8 @@ class Move:
     why: str
     guards: list[str] = field(default_factory=list)
     saves: float = 0.0
+    stragglers: list[InstanceRow] = field(default_factory=list)
+    strands: float = 0.0
     step: GroupStep | None = None
 
     @property
@@ -122,7 +126,7 @@ def job_moves(
     wanted = np.where(fleet.active, decision.wanted, IDLE)
     column = np.where(wanted == ON_DEMAND, fleet.pools_each, np.maximum(wanted - FIRST_SPOT, 0))
     count = held[np.arange(fleet.size), column]
-    total = held.sum(axis=1)
+    total = held.sum(axis=1) + _astray(fleet, inventory)
     need = np.where(wanted == IDLE, 0, np.maximum(fleet.nodes - count, 0))
     extra = total - np.where(wanted == IDLE, 0, np.minimum(count, fleet.nodes))
     moving = np.flatnonzero((need > 0) | (extra > 0))
@@ -131,37 +135,78 @@ def job_moves(
     moves = []
     for row in moving.tolist():
         target = int(wanted[row])
-        workload = fleet.workloads[row]
-        live = list(inventory.live(workload.name))
-        if target == IDLE:
-            keep: list[InstanceRow] = []
-            launches: list[Wish] = []
-        else:
-            spot = target >= FIRST_SPOT
-            pool = workload.pools[target - FIRST_SPOT if spot else int(fleet.cheapest[row])]
-            option: Option = "spot" if spot else "on-demand"
-            each = price.get(pool.name, pool.on_demand_price) if spot else pool.on_demand_price
-            fits = [one for one in live if one.option == option and (not spot or one.pool == pool.name)]
-            keep = fits[: int(fleet.nodes[row])]
-            launches = [Wish(pool, option, int(need[row]), each)] if need[row] else []
+        keep, launches = _towards(fleet, row, target, inventory, price)
         kept = {one.id for one in keep}
-        terminate = [one for one in live if one.id not in kept]
+        terminate = [one for one in inventory.live(fleet.names[row]) if one.id not in kept]
         active = bool(fleet.active[row])
-        moves.append(
-            Move(
-                workload.name,
-                fleet.key,
-                launches,
-                terminate,
-                gang=True,
-                urgent=bool(decision.urgent[row]) or not active,
-                voluntary=active and bool(terminate),
-                why=_job_reason(fleet, decision, row, target, policy),
-                guards=_guards(decision, row),
-                saves=rate_of(terminate, fleet.pools, price),
-            )
+        move = Move(
+            fleet.names[row],
+            fleet.key,
+            launches,
+            terminate,
+            gang=True,
+            urgent=bool(decision.urgent[row]) or not active,
+            voluntary=active and bool(terminate),
+            why=_job_reason(fleet, decision, row, target, policy),
+            guards=_guards(decision, row),
+            saves=rate_of(terminate, fleet.pools, price),
         )
+        if active and fleet.placement[row] == IDLE and launches:
+            moves += _without_the_useless(move, keep, rate_of(keep, fleet.pools, price))
+        else:
+            moves.append(move)
     return moves
+
+
+def _astray(fleet: JobFleet, inventory: Inventory) -> IntArray:
+    """(N,) on-demand instances of gangs outside the pool that `JobFleet.held` counts."""
+    astray = np.zeros(fleet.size, np.int64)
+    for row in np.flatnonzero(fleet.nodes > 1).tolist():
+        counts = fleet.on_demand_pools(row, inventory)
+        if len(counts) > 1:
+            astray[row] = counts.total() - max(counts.values())
+    return astray
+
+
+def _towards(
+    fleet: JobFleet, row: int, target: int, inventory: Inventory, price: Mapping[str, float]
+) -> tuple[list[InstanceRow], list[Wish]]:
+    """What a job keeps and launches to be where it is wanted; all of a gang in one pool."""
+    if target == IDLE:
+        return [], []
+    workload, nodes, spot = fleet.workloads[row], int(fleet.nodes[row]), target >= FIRST_SPOT
+    pool = workload.pools[target - FIRST_SPOT if spot else int(fleet.cheapest[row])]
+    option: Option = "spot" if spot else "on-demand"
+    each = price.get(pool.name, pool.on_demand_price) if spot else pool.on_demand_price
+    anywhere = not spot and nodes == 1
+    if not spot and nodes > 1:
+        whole = [name for name, count in fleet.on_demand_pools(row, inventory).items() if count >= nodes]
+        pool = next((one for one in workload.pools if one.name in whole), pool)
+    fits = [
+        one
+        for one in inventory.live(workload.name)
+        if one.option == option and (anywhere or one.pool == pool.name)
+    ]
+    missing = nodes - len(fits)
+    return fits[:nodes], [Wish(pool, option, missing, each)] if missing > 0 else []
+
+
+def _without_the_useless(move: Move, kept: list[InstanceRow], strands: float) -> list[Move]:
+    """A job that runs nowhere: what it still holds is part of a gang, which does no work and is billed.
+
+    What is not part of where it goes is terminated whether the launches succeed or not; what is, if they
+    do not.
+    """
+    useless = replace(
+        move,
+        launches=[],
+        guards=list(move.guards),
+        voluntary=False,
+        why="part of a gang does no work",
+    )
+    move.terminate, move.saves, move.voluntary = [], 0.0, False
+    move.stragglers, move.strands = kept, strands
+    return [useless, move] if useless else [move]
 
 
 def service_moves(
