@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,11 @@ def test_messages_that_are_no_notices_are_removed_and_harmless(begin: Begin) -> 
             '{"detail-type": 3}',
             '{"detail-type": "x", "detail": {}}',
             "\u2603" * 99,
+            "[" * 100_000,
+            '{"a":' * 40_000,
+            json.dumps(
+                {"detail-type": WARNING, "detail": {"instance-id": "i-1"}, "time": "0001-01-01T00:00"}
+            ),
         ):
             client.send_message(QueueUrl=url, MessageBody=body or " ")
         report = run.controller.run_tick()

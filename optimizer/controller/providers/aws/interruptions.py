@@ -74,7 +74,7 @@ def _notice(message: dict[str, Any]) -> Notice | None:
         kind = KINDS.get(event["detail-type"])
         instance = event["detail"]["instance-id"]
         at = datetime.fromisoformat(event["time"]).timestamp()
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None
     if kind is None or not isinstance(instance, str):
         return None
