@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from optimizer.controller.inventory import Inventory
@@ -68,6 +69,7 @@ class Actor:
         groups: Groups | None = None,
         raised: Callable[[Move, float], None] | None = None,
         before_planned_move: Callable[[str, Sequence[str]], None] | None = None,
+        halted: Callable[[], str] = lambda: "",
     ) -> None:
         """Act through a cloud.
 
@@ -79,10 +81,12 @@ class Actor:
             groups: Auto Scaling groups, where the cloud has them.
             raised: Told before a group is raised above its demand.
             before_planned_move: Given workload and instances of a job that are about to go because it moves.
+            halted: Asked before each call: why no further one may leave; empty if it may.
         """
         self._capacity, self._journal, self._inventory, self._tell = capacity, journal, inventory, tell
         self._groups, self._raised = groups, raised
         self._before_planned_move = before_planned_move
+        self._halted = halted
 
     def act(self, tick: int, now: float, mode: str, moves: Sequence[Move]) -> Outcome:
         """Carry out moves.
@@ -113,6 +117,8 @@ class Actor:
             for intent in last:
                 # what a service may give up is the business of the guard `keep-ready`
                 if complete or not move.gang:
+                    if self._stopped([intent], settled):
+                        continue
                     if move.gang and move.voluntary and move.launches and self._before_planned_move:
                         self._before_planned_move(move.workload, [row.id for row in move.terminate])
                     due.append((intent, move.terminate))
@@ -136,6 +142,7 @@ class Actor:
         described: Sequence[Instance],
         pools: Mapping[str, PlanPool],
         *,
+        known: AbstractSet[str],
         resend_seconds: float,
         grace_seconds: float,
         may_launch: bool,
@@ -150,6 +157,7 @@ class Actor:
             now: Seconds since 1970.
             described: What the cloud describes now.
             pools: Of the plan.
+            known: Workloads of the plan; a launch for another is not sent again.
             resend_seconds: Age up to which a launch is sent again.
             grace_seconds: Time that instances take to appear.
             may_launch: False looks only.
@@ -179,7 +187,12 @@ class Actor:
                 doubt.add(intent.workload)  # a gang is launched whole: the rest is not described yet
             elif found:
                 settled.append((intent.token, "done", ",".join(one.id for one in found)))
-            elif may_launch and pool is not None and 0 <= now - at < resend_seconds:
+            elif (
+                may_launch
+                and pool is not None
+                and intent.workload in known
+                and 0 <= now - at < resend_seconds
+            ):
                 outcome = Outcome()
                 wish = Wish(pool, intent.request["option"], int(intent.request["count"]), 0.0)
                 gang = intent.request["at_least"] == intent.request["count"]
@@ -241,6 +254,8 @@ class Actor:
         settled: list[tuple[str, str, str]],
     ) -> bool:
         """Launch; True if all of it is there."""
+        if self._stopped([intent], settled):
+            return False
         request = Launch(
             intent.token, intent.workload, wish.pool, wish.option, wish.count, wish.count if gang else 1
         )
@@ -297,6 +312,8 @@ class Actor:
         outcome: Outcome,
         settled: list[tuple[str, str, str]],
     ) -> None:
+        if self._stopped([intent for intent, _ in batch], settled):
+            return
         ids = [row.id for _, rows in batch for row in rows]
         self._inventory.leaving(ids, now)
         try:
@@ -329,9 +346,13 @@ class Actor:
         """Carry out a group's step: the shape first, then members one by one."""
         assert self._groups is not None  # noqa: S101 -- a plan with groups needs a cloud with them
         assert move.step is not None  # noqa: S101 -- the caller has looked
+        if self._stopped(intents, settled):
+            return
         if self._raised is not None:
             self._raised(move, now)
         for k, intent in enumerate(intents):
+            if k and self._stopped(intents[k:], settled):
+                return
             try:
                 if intent.action == "shape":
                     desired = int(intent.request["desired"])
@@ -356,6 +377,13 @@ class Actor:
                 return
             outcome.moved.add(move.workload)
             settled.append((intent.token, "done", ""))
+
+    def _stopped(self, intents: Sequence[Intent], settled: list[tuple[str, str, str]]) -> bool:
+        """Whether somebody has stopped everything since the tick began; the calls do not leave then."""
+        reason = self._halted()
+        if reason:
+            settled += [(one.token, "dropped", f"{reason}: the call did not leave") for one in intents]
+        return bool(reason)
 
     def _settle(self, now: float, settled: Sequence[tuple[str, str, str]]) -> None:
         if not settled:

@@ -132,9 +132,17 @@ class Daemon:
         elif name == "resume":
             self.controller.paused = False
         elif name == "kill":
-            self.kill_file.touch()
+            # first in memory: a full disk must not keep the switch from working
+            self.controller.killed = True
+            try:
+                self.kill_file.touch()
+            except OSError as error:
+                self._told(
+                    "error", "kill-switch", f"{self.kill_file} cannot be made ({error}); it is on anyway"
+                )
         elif name == "unkill":
             self.kill_file.unlink(missing_ok=True)
+            self.controller.killed = False
         elif name == "stop":
             self._stop.set()
         with self._lock:
@@ -204,7 +212,7 @@ class Daemon:
     def _interrupted(self) -> bool:
         """Whether a warning about a held instance waits; it is handled by the tick that begins at once."""
         queue = self.controller.provider.interruptions
-        if queue is None:
+        if queue is None or not self.controller.listens:
             return False
         from optimizer.controller.providers import CloudError
 

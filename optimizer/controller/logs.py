@@ -13,9 +13,14 @@ class JsonLog:
     def __init__(self, stream: TextIO, **bound: Any) -> None:
         """Write to a stream."""
         self._stream, self._bound = stream, bound
+        self._lost = 0
 
     def __call__(self, level: str, kind: str, message: str) -> None:
-        """Write one event."""
+        """Write one event.
+
+        A log that cannot be written (full disk, its reader gone) must not end the controller: the journal has
+        the events too, and the next line that can be written says how many were not.
+        """
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "level": level,
@@ -23,5 +28,12 @@ class JsonLog:
             "message": message,
             **self._bound,
         }
-        self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._stream.flush()
+        if self._lost:
+            line["lines_lost"] = self._lost
+        try:
+            self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._stream.flush()
+        except OSError:
+            self._lost += 1
+        else:
+            self._lost = 0

@@ -96,6 +96,7 @@ class Controller:
         plan, settings, journal, provider = self.plan, self.settings, self.journal, self._cloud
         self.paused = journal.recall("paused") == "yes"
         self.jobs, self.services = make_fleets(plan)
+        self._known = frozenset(name for fleet in self.fleets for name in fleet.row)
         self.pools = {name: pool for fleet in self.fleets for name, pool in fleet.pools.items()}
         self._restore()
         self.inventory = Inventory(journal.live_instances())
@@ -124,6 +125,7 @@ class Controller:
             )
             if settings.checkpoint_hook
             else None,
+            halted=self._halted,
         )
         self.canary = (
             Canary(settings.canary, self.fleets, plan.checksum, journal, self.tell)
@@ -217,6 +219,15 @@ class Controller:
         return self.plan.created.timestamp() + (self.tick_number(now) + 1) * self.plan.tick_seconds
 
     @property
+    def listens(self) -> bool:
+        """Whether it reads the queue of warnings.
+
+        Reading hides messages and handling removes them: from the leader, if this one is not it, and from the
+        controller in charge, if this one only says what it would do.
+        """
+        return self._leads and self.mode in ("apply", "canary")
+
+    @property
     def finished(self) -> bool:
         """Whether nothing is left to do: jobs only, all done and their instances gone."""
         return (
@@ -264,7 +275,7 @@ class Controller:
         now, in_doubt = self.watch.now(self.tell)
         report = Report(self.tick_number(now), now)
         report.between = report.tick == self._decided
-        sight = self._observer.look(now, in_doubt, self._groups.names())
+        sight = self._observer.look(now, in_doubt, self._groups.names(), listens=self.listens)
         if sight.instances is not None:
             sight.instances = [*sight.instances, *self._groups.instances(sight, self.inventory)]
         if sight.instances is None:
@@ -272,8 +283,7 @@ class Controller:
             report.held = "blind"
             self._end_tick(report, sight, {}, {})
             return report
-        known = {name for fleet in self.fleets for name in fleet.row}
-        lost = take_in(self.inventory, sight, self.settings.grace_seconds, known, self.tell)
+        lost = take_in(self.inventory, sight, self.settings.grace_seconds, self._known, self.tell)
         report.lost = sum(len(rows) for rows in lost.values())
         report.lost_in = {row.pool for rows in lost.values() for row in rows if row.option == "spot"}
         gone = [row.id for rows in lost.values() for row in rows if row.option == "spot"]
@@ -328,6 +338,7 @@ class Controller:
                 sight.now,
                 sight.instances or (),
                 self.pools,
+                known=self._known,
                 resend_seconds=self.plan.tick_seconds,
                 grace_seconds=self.settings.grace_seconds,
                 may_launch=self.mode in ("apply", "canary") and not self._held_back(sight),
@@ -407,11 +418,16 @@ class Controller:
 
     # ------------------------------------------------------------------------------------------- guards
 
-    def _held_back(self, sight: Sight) -> str:
+    def _halted(self) -> str:
+        """Why somebody wants nothing to be done; may change at any moment."""
         if self.killed or (self.settings.state_dir / "KILL").exists():
             return "kill-switch"
-        if self.paused:
-            return "paused"
+        return "paused" if self.paused else ""
+
+    def _held_back(self, sight: Sight) -> str:
+        halted = self._halted()
+        if halted:
+            return halted
         if not self._leads:
             return "not-leader"
         if sight.now >= self.plan.expires.timestamp():

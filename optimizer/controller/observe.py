@@ -96,13 +96,16 @@ class Observer:
         self._quotes: dict[str, Quote] = {}
         self._failing: set[str] = set()
 
-    def look(self, now: float, clock_in_doubt: bool, groups: Mapping[str, Sequence[str]]) -> Sight:
+    def look(
+        self, now: float, clock_in_doubt: bool, groups: Mapping[str, Sequence[str]], *, listens: bool
+    ) -> Sight:
         """Look at everything; what cannot be had is left out and told, never raised.
 
         Args:
             now: Seconds since 1970.
             clock_in_doubt: From `Watch`.
             groups: Names of the groups whose demand is needed, by region.
+            listens: Whether to read the queue.
         """
         sight = Sight(now, clock_in_doubt)
         sight.instances = self._ask("instances", self._provider.capacity.instances)
@@ -110,7 +113,7 @@ class Observer:
         offers = self._ask("offers", lambda: self._provider.capacity.offers(list(self._pools.values())))
         sight.offers = {name: 0 if name in sight.stale else count for name, count in (offers or {}).items()}
         queue = self._provider.interruptions
-        if queue is not None:
+        if queue is not None and listens:
             sight.notices = self._ask("interruptions", queue.receive) or ()
         described = self._provider.groups
         if described is not None:

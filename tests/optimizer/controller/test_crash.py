@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optimizer.controller.journal import Intent
 from optimizer.controller.providers import Capacity, Instance, Launch, LaunchResult, Unavailable
 from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.fake_aws import FakeAws, Options
@@ -288,3 +289,21 @@ def test_a_real_sigkill_before_and_after_each_mutating_call(tmp_path: Path) -> N
         described = fake.client("ec2", "us-east-1").describe_instances()["Reservations"]
         states = [one["State"]["Name"] for group in described for one in group["Instances"]]
         assert set(states) == {"terminated"}
+
+
+def test_a_launch_in_doubt_is_not_sent_again_for_a_workload_that_left_the_plan(begin: Begin) -> None:
+    of = market([[9] * 99])
+    the_plan = plan(of, job(of))
+    with FakeAws(of) as fake:
+        run = begin(the_plan, fake, provider=on_fake(fake, the_plan))
+        request = {"pool": the_plan.workloads[0].pools[0].name, "option": "spot", "count": 1, "at_least": 1}
+        at = run.controller.provider.clock.now()
+        run.journal.begin(
+            at, "apply", [Intent(0, "left", "launch", "a" * 32, request, "before the new plan")]
+        )
+        run.controller.run_tick()
+        assert [row.workload for row in run.controller.inventory.all_live()] == ["job"]
+        fake.advance(600)
+        run.controller.run_tick()
+        assert len(fake.log.of("RunInstances", acted=True)) == 1
+        assert not run.journal.open_intents()

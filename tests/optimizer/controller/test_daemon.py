@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from optimizer.cli import app
 from optimizer.controller.config import ControllerSettings
 from optimizer.controller.daemon import Daemon
 from optimizer.controller.journal import Journal
+from optimizer.controller.logs import JsonLog
 from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.plan import write_plan
 from optimizer.presets import presets_dir
@@ -305,3 +307,64 @@ def test_the_live_page_in_a_browser(running: Path) -> None:
     assert re.search(r'id="state"[^>]*class="good"[^>]*>running<|class="good"[^>]*id="state"', page)
     assert "USD per hour" in page
     assert "spot aws/us-east-1a/m5.large" in page
+
+
+def test_logs_that_cannot_be_written_do_not_end_the_controller(folder: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            run_command(folder, "--mode", "apply", "--ticks", "3", "--json"),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            check=False,
+        )
+    assert json.loads(done.stdout)["ticks"] == 3
+    entries = json.loads(invoke(folder, "journal", "--json").stdout)["entries"]
+    assert {one["action"] for one in entries if one["entry"] == "action"} == {"launch"}
+
+
+def test_lost_log_lines_are_counted_in_the_next_one() -> None:
+    class Sometimes(io.StringIO):
+        full = True
+
+        def write(self, text: str) -> int:
+            if self.full:
+                raise OSError("No space left on device")
+            return super().write(text)
+
+    stream = Sometimes()
+    log = JsonLog(stream, controller="spotwise")
+    for _ in range(3):
+        log("info", "tick", "unheard")
+    stream.full = False
+    log("info", "tick", "heard")
+    log("info", "tick", "heard again")
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (first["message"], first["lines_lost"]) == ("heard", 3)
+    assert "lines_lost" not in second
+
+
+def test_the_kill_switch_works_where_its_file_cannot_be_made(tmp_path: Path) -> None:
+    of = market([[9] * 99])
+    the_plan = plan(of, job(of))
+    cloud = SimulatedCloud(of, the_plan)
+    settings = ControllerSettings.model_validate(
+        {
+            "state_dir": tmp_path / "gone",
+            "mode": "apply",
+            "endpoint": {"enabled": False},
+            "provider": {"kind": "simulated", "simulated": {"market": "unused"}},
+        }
+    )
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        daemon = Daemon(the_plan, settings, cloud.provider(), journal, lambda *_: None)
+        daemon.command("kill", "test")
+        assert daemon.status()["killed"]
+        daemon.run(1)
+        assert not cloud.instances()
+        daemon.command("unkill", "test")
+        daemon.run(1)
+        assert len(cloud.instances()) == 1

@@ -12,8 +12,9 @@ from optimizer.controller.guard import Limits, Situation, guard
 from optimizer.controller.journal import InstanceRow
 from optimizer.controller.moves import Move, Wish
 from optimizer.controller.providers.simulated import SimulatedCloud
+from optimizer.fake_aws import FakeAws
 from optimizer.plan import PlanPool
-from tests.optimizer.controller.scene import Begin, Idler, job, market, plan, service
+from tests.optimizer.controller.scene import Begin, Idler, job, market, on_fake, plan, service
 
 POOL = PlanPool(
     provider="aws", region="us-east-1", zone="us-east-1a", instance_type="m5.large", on_demand_price=3.0
@@ -237,3 +238,35 @@ def test_an_expired_plan_holds_what_runs(begin: Begin) -> None:
     cloud.advance()
     assert run.controller.run_tick().held == "plan-expired"
     assert len([one for one in cloud.instances() if one.state == "running"]) == 1
+
+
+@pytest.mark.parametrize("how", ["file", "pause"])
+def test_the_kill_switch_works_in_the_middle_of_a_tick(begin: Begin, how: str) -> None:
+    of = market([[99] * 99])
+    the_plan = plan(of, *(job(of, f"job-{k}") for k in range(20)))
+    with FakeAws(of) as fake:
+        run = begin(the_plan, fake, provider=on_fake(fake, the_plan))
+        switch = run.controller.settings.state_dir / "KILL"
+        launched = []
+
+        def throw(call: Any) -> None:
+            if call.action == "RunInstances":
+                launched.append(call)
+                if how == "file":
+                    switch.touch()
+                else:
+                    run.controller.paused = True
+
+        fake.after_call.append(throw)
+        run.controller.run_tick()
+        assert len(launched) == 1
+        dropped = [one for one in run.journal.audit() if one.get("state") == "dropped"]
+        assert len(dropped) == 19
+        assert all("the call did not leave" in one["result"] for one in dropped)
+        switch.unlink(missing_ok=True)
+        run.controller.paused = False
+        fake.advance(600)
+        fake.after_call.clear()
+        run.controller.run_tick()
+        assert len(fake.log.of("RunInstances", acted=True)) == 20
+        assert not run.journal.open_intents()

@@ -145,3 +145,28 @@ def test_the_successor_takes_over_what_runs_and_doubles_nothing(begin: Begin) ->
         two = runs["two"].controller.jobs[0][0]
         assert two.placement[0] > 1
         assert two.work_left[0] < 36_000.0
+
+
+@pytest.mark.parametrize("onlooker", ["standby", "dry-run"])
+def test_who_does_not_act_leaves_the_warnings_to_the_one_who_does(begin: Begin, onlooker: str) -> None:
+    of = market([[9] * 99])
+    the_plan = plan(of, job(of, policy="spot-when-available"))
+    with FakeAws(of) as fake:
+        acting = begin(the_plan, fake, provider=on_fake(fake, the_plan), folder="acting")
+        acting.controller.run_tick()
+        (held,) = acting.controller.inventory.live("job")
+        fake.interrupt(held.id)
+        looking = begin(
+            the_plan,
+            fake,
+            provider=on_fake(fake, the_plan),
+            folder="looking",
+            mode="apply" if onlooker == "standby" else "dry-run",
+            lease=Word(["other"], "me") if onlooker == "standby" else None,
+        )
+        before = len(fake.log.of("ReceiveMessage"))
+        looking.controller.run_tick()
+        assert not fake.log.of("DeleteMessageBatch")
+        assert len(fake.log.of("ReceiveMessage")) == before, "receiving hides a message from the other one"
+        report = acting.controller.run_tick()
+        assert (report.lost, report.outcome.launched) == (1, 1)
