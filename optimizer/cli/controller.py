@@ -39,7 +39,7 @@ def run(
 
     from optimizer.controller.config import Mode
     from optimizer.controller.daemon import Daemon, make_provider
-    from optimizer.controller.journal import Journal
+    from optimizer.controller.journal.choice import open_journal
     from optimizer.controller.lock import Lock
     from optimizer.controller.logs import JsonLog
     from optimizer.plan import read_plan
@@ -53,7 +53,7 @@ def run(
 
     chosen.refuse_expired(datetime.fromtimestamp(provider.clock.now(), UTC))
     log = JsonLog(sys.stderr, controller=settings.name, mode=mode or settings.mode)
-    with Lock(settings.state_dir), Journal(settings.state_dir / "journal.sqlite") as journal:
+    with Lock(settings.state_dir), open_journal(settings) as journal:
         daemon = Daemon(chosen, settings, provider, journal, log, mode)  # type: ignore[arg-type]  # checked above
         if daemon.endpoint is not None:
             log("info", "endpoint", f"{daemon.endpoint.url} (token in {settings.state_dir / 'token'})")
@@ -143,19 +143,16 @@ def journal(
     """Show who did what, why, and what it was expected to cost: newest first."""
     from datetime import UTC, datetime
 
-    from optimizer.controller.journal import Journal
+    from optimizer.controller.journal.choice import open_journal
 
     settings = _settings(config)
-    path = settings.state_dir / "journal.sqlite"
-    if not path.exists():
-        raise InputError(f"{path}: there is no journal yet; `spotwise controller run` begins one")
     moment = 0.0
     if since is not None:
         try:
             moment = datetime.fromisoformat(since).replace(tzinfo=UTC).timestamp()
         except ValueError as error:
             raise InputError(f"--since {since}; accepted: a time such as 2026-11-24T12:00 (UTC)") from error
-    with Journal(path) as opened:
+    with open_journal(settings, begin=False) as opened:
         entries = opened.audit(since=moment, workload=workload, limit=limit)
     if as_json:
         typer.echo(json.dumps({"entries": entries}, indent=2))
@@ -176,14 +173,11 @@ def record(
     The next training and the next recommendation learn from it. A pool that was not tried keeps what was
     known of it last.
     """
-    from optimizer.controller.journal import Journal
+    from optimizer.controller.journal.choice import open_journal
     from optimizer.controller.record import recorded_market
     from optimizer.plan import read_plan
 
-    path = _settings(config).state_dir / "journal.sqlite"
-    if not path.exists():
-        raise InputError(f"{path}: there is no journal yet; `spotwise controller run` begins one")
-    with Journal(path) as opened:
+    with open_journal(_settings(config), begin=False) as opened:
         market = recorded_market(opened.seen(), read_plan(plan))
     market.save(out)
     facts = {"out": str(out), "pools": len(market.pools), "ticks": market.ticks, "start": str(market.start)}
