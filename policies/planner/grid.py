@@ -46,6 +46,20 @@ def slack_grid(tick_minutes: float, overhead_minutes: float, most_minutes: float
     return np.array(entries)
 
 
+def with_due_time(
+    grid: FloatArray, tick_minutes: float, overhead_minutes: float, most_minutes: float, late_minutes: float
+) -> FloatArray:
+    """The entries of a slack grid, and around a due time `late_minutes` before the deadline more.
+
+    They are as fine there as around the deadline, on both sides.
+    """
+    if late_minutes >= most_minutes:
+        return grid
+    ahead = slack_grid(tick_minutes, overhead_minutes, most_minutes - late_minutes)
+    behind = late_minutes - ahead[ahead <= min(3.0 * (tick_minutes + overhead_minutes), late_minutes)]
+    return np.unique(np.round(np.concatenate([grid, late_minutes + ahead, behind]), 6))
+
+
 def time_levels(ticks: int) -> IntArray:
     """Entries along time left, ticks, increasing from 0 to at least `ticks`; every tick near the deadline.
 

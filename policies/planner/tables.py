@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from policies.planner.grid import slack_grid, time_levels
+from policies.planner.grid import slack_grid, time_levels, with_due_time
 from simulator.deadline.observation import FloatArray, IntArray
 from simulator.synthetic.semi_markov import SemiMarkovModel
 
@@ -126,11 +126,8 @@ class PlannerTables:
             late_rate: Cost of a minute of lateness, on-demand ticks.
         """
         grid = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes)
-        if late_rate > 0.0 and late_minutes < most_slack_minutes:
-            # around the due time as fine as around the deadline, on both sides
-            ahead = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes - late_minutes)
-            behind = late_minutes - ahead[ahead <= min(3.0 * (tick_minutes + overhead_minutes), late_minutes)]
-            grid = np.unique(np.round(np.concatenate([grid, late_minutes + ahead, behind]), 6))
+        if late_rate > 0.0:
+            grid = with_due_time(grid, tick_minutes, overhead_minutes, most_slack_minutes, late_minutes)
         levels = time_levels(horizon_ticks)
         slot = np.full(int(levels[-1]) + 1, -1, np.int64)
         slot[levels] = np.arange(len(levels))

@@ -1,6 +1,6 @@
 """Exact dynamic programme over several pools: cost-to-go for each placement and joint phase of the pools.
 
-Costs are in on-demand ticks, as in `policies.planner.tables`.
+Costs are in on-demand ticks, as in `policies.planner.tables`; placements are numbered as in `ground`.
 """
 
 # ruff: noqa: C901 -- compiled: one argument per array, one loop nest per recursion
@@ -13,9 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from policies.planner.grid import slack_grid, time_levels
+from policies.planner.grid import slack_grid, time_levels, with_due_time
+from policies.planner.several.ground import Ground, Steps
 from policies.planner.several.phases import Phases
-from policies.planner.tables import below
 from simulator.deadline.observation import FloatArray, IntArray
 
 
@@ -26,8 +26,9 @@ class SeveralTables:
     Attributes:
         slack_minutes: (S,) entries along slack.
         levels: (L,) entries along ticks left.
-        value: (L, S, P + 2, J) float32, on-demand ticks, by placement and joint phase. Pool p's phase in
-            joint phase j is j // M^p % M. A placement in a pool whose phase is down is an interrupted job.
+        value: (L, S, G, J) float32, on-demand ticks, by placement (G = P + 2 where no move takes anything)
+            and joint phase. Pool p's phase in joint phase j is j // M^p % M. A placement in a pool whose
+            phase is down is an interrupted job.
         there: (C,) probability that a pool has spot under each belief; only where phases are beliefs.
     """
 
@@ -51,6 +52,9 @@ class SeveralTables:
         ratios: tuple[float, ...],
         horizon_ticks: int,
         most_slack_minutes: float,
+        ground: Ground | None = None,
+        late_minutes: float = 0.0,
+        late_rate: float = 0.0,
     ) -> SeveralTables:
         """Solve backwards from the deadline under the shield's rule; pools are taken to be independent.
 
@@ -61,27 +65,39 @@ class SeveralTables:
             ratios: Spot price / on-demand price of each pool.
             horizon_ticks: Most ticks left.
             most_slack_minutes: Most slack.
+            ground: Throughputs and moves; pools that differ in price only by default.
+            late_minutes: From the due time to the deadline. A job that is done with less slack was late.
+            late_rate: Cost of a minute of lateness, on-demand ticks.
         """
-        grid = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes)
+        ground = ground or Ground.flat(len(ratios))
+        most = ground.most_slack(most_slack_minutes, horizon_ticks * tick_minutes)
+        grid = slack_grid(tick_minutes, overhead_minutes, most)
+        if late_rate > 0.0:
+            grid = with_due_time(grid, tick_minutes, overhead_minutes, most, late_minutes)
         levels = time_levels(horizon_ticks)
         slot = np.full(int(levels[-1]) + 1, -1, np.int64)
         slot[levels] = np.arange(len(levels))
         pools = len(ratios)
-        value = np.zeros((len(levels), len(grid), pools + 2, phases.size**pools), np.float32)
-        below_idle, weight_idle = below(grid, tick_minutes)
-        below_launch, weight_launch = below(grid, overhead_minutes)
+        value = np.zeros((len(levels), len(grid), ground.places, phases.size**pools), np.float32)
+        steps = Steps.of(ground, grid, tick_minutes, overhead_minutes)
         _solve(
             phases.step,
             phases.down,
             tick_minutes,
-            overhead_minutes,
             np.array(ratios),
+            np.array(ground.on_demand),
+            np.array(ground.location),
+            ground.begins,
+            ground.moves()[1],
             grid,
+            late_rate * np.maximum(late_minutes - grid, 0.0),
             slot,
-            below_idle,
-            weight_idle,
-            below_launch,
-            weight_launch,
+            steps.idle,
+            steps.on_demand,
+            steps.hold,
+            steps.launch,
+            steps.may_hold,
+            steps.may_launch,
             value,
         )
         return cls(grid, levels, value)
@@ -115,17 +131,25 @@ def _solve(
     step: FloatArray,
     down: int,
     tick: float,
-    overhead: float,
     ratio: FloatArray,
+    on_demand: FloatArray,  # (L,)
+    location: IntArray,
+    begins: IntArray,  # (H,)
+    fee: FloatArray,  # (H, P)
     grid: FloatArray,
+    lateness: FloatArray,
     slot: IntArray,
-    below_idle: IntArray,
-    weight_idle: FloatArray,
-    below_launch: IntArray,
-    weight_launch: FloatArray,
-    out: NDArray[np.float32],  # (L, S, P + 2, J)
+    idle_step: tuple[IntArray, FloatArray],
+    on_demand_step: tuple[IntArray, FloatArray],
+    hold_step: tuple[IntArray, FloatArray],  # (P, S)
+    launch_step: tuple[IntArray, FloatArray],  # (H, P, S)
+    holds: NDArray[np.bool_],
+    launches: NDArray[np.bool_],  # (H, P, S)
+    out: NDArray[np.float32],  # (L, S, G, J)
 ) -> None:
     pools, phases = ratio.shape[0], step.shape[0]
+    locations, idles = on_demand.shape[0], begins.shape[0]
+    first = idles + locations  # placement of the first pool
     size, places, joint = out.shape[1], out.shape[2], out.shape[3]
     up = np.zeros((pools, joint), np.bool_)
     for j in range(joint):
@@ -139,32 +163,41 @@ def _solve(
     for left in range(slot.shape[0]):
         for i in range(size):
             if left * tick - grid[i] <= 1e-9:
-                value[i] = 0.0
+                value[i] = lateness[i]
                 continue
-            idle_at, idle_weight = below_idle[i], weight_idle[i]
-            launch_at, launch_weight = below_launch[i], weight_launch[i]
-            may_hold = grid[i] >= overhead + tick - 1e-9
-            may_launch = grid[i] >= 2.0 * overhead + tick - 1e-9
-            for j in range(joint):
-                best = 1.0 + (1.0 - launch_weight) * expected[launch_at, 1, j]
-                best += launch_weight * expected[launch_at + 1, 1, j]
-                if may_hold:
-                    idle = (1.0 - idle_weight) * expected[idle_at, 0, j]
-                    idle += idle_weight * expected[idle_at + 1, 0, j]
-                    best = min(best, idle)
-                if may_launch:
-                    for p in range(pools):
-                        if up[p, j]:
-                            spot = ratio[p] + (1.0 - launch_weight) * expected[launch_at, p + 2, j]
-                            spot += launch_weight * expected[launch_at + 1, p + 2, j]
-                            best = min(best, spot)
-                value[i, 0, j] = best
-                value[i, 1, j] = min(best, 1.0 + expected[i, 1, j])
+            idle_at, idle_weight = idle_step[0][i], idle_step[1][i]
+            to, weight = on_demand_step[0][i], on_demand_step[1][i]
+            for h in range(idles):
+                there = idles + begins[h]
+                for j in range(joint):
+                    best = on_demand[begins[h]] + (1.0 - weight) * expected[to, there, j]
+                    best += weight * expected[to + 1, there, j]
+                    if holds[i]:
+                        idle = (1.0 - idle_weight) * expected[idle_at, h, j]
+                        idle += idle_weight * expected[idle_at + 1, h, j]
+                        best = min(best, idle)
+                    value[i, h, j] = best
                 for p in range(pools):
-                    held = best
-                    if up[p, j] and may_hold:
-                        held = min(best, ratio[p] + expected[i, p + 2, j])
-                    value[i, p + 2, j] = held
+                    if not launches[h, p, i]:
+                        continue
+                    at, upper = launch_step[0][h, p, i], launch_step[1][h, p, i]
+                    for j in range(joint):
+                        if up[p, j]:
+                            spot = ratio[p] + fee[h, p] + (1.0 - upper) * expected[at, first + p, j]
+                            spot += upper * expected[at + 1, first + p, j]
+                            value[i, h, j] = min(value[i, h, j], spot)
+            for k in range(locations):
+                for j in range(joint):
+                    stay = on_demand[k] + expected[i, idles + k, j]
+                    value[i, idles + k, j] = min(value[i, k, j], stay)
+            for p in range(pools):
+                at, upper = hold_step[0][p, i], hold_step[1][p, i]
+                for j in range(joint):
+                    held = value[i, location[p], j]
+                    if up[p, j] and holds[i]:
+                        stay = ratio[p] + (1.0 - upper) * expected[at, first + p, j]
+                        held = min(held, stay + upper * expected[at + 1, first + p, j])
+                    value[i, first + p, j] = held
         for i in range(size):
             _expect(step, value[i], expected[i], spare, pools)
         if slot[left] >= 0:

@@ -15,10 +15,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from policies.planner.grid import slack_grid, time_levels
+from policies.planner.grid import slack_grid, time_levels, with_due_time
+from policies.planner.several.ground import Ground, Steps
 from policies.planner.several.phases import Phases
 from policies.planner.several.tables import SeveralTables
-from policies.planner.tables import below
 from simulator.deadline.observation import FloatArray, IntArray
 
 AGO_MINUTES = (0.0, 60.0)
@@ -85,6 +85,9 @@ def solve_unseen(
     ratios: tuple[float, ...],
     horizon_ticks: int,
     most_slack_minutes: float,
+    ground: Ground | None = None,
+    late_minutes: float = 0.0,
+    late_rate: float = 0.0,
 ) -> SeveralTables:
     """Solve backwards from the deadline under the shield's rule; pools are taken to be independent.
 
@@ -95,19 +98,24 @@ def solve_unseen(
         ratios: Spot price / on-demand price of each pool.
         horizon_ticks: Most ticks left.
         most_slack_minutes: Most slack.
+        ground: Throughputs and moves; pools that differ in price only by default.
+        late_minutes: From the due time to the deadline. A job that is done with less slack was late.
+        late_rate: Cost of a minute of lateness, on-demand ticks.
 
     Returns:
         Tables whose joint phase counts beliefs, C for each pool; in placement p the digit of pool p is its
         phase with spot instead, 0 the first.
     """
-    grid = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes)
+    ground = ground or Ground.flat(len(ratios))
+    most = ground.most_slack(most_slack_minutes, horizon_ticks * tick_minutes)
+    grid = slack_grid(tick_minutes, overhead_minutes, most)
+    if late_rate > 0.0:
+        grid = with_due_time(grid, tick_minutes, overhead_minutes, most, late_minutes)
     levels = time_levels(horizon_ticks)
     slot = np.full(int(levels[-1]) + 1, -1, np.int64)
     slot[levels] = np.arange(len(levels))
-    pools = len(ratios)
-    value = np.zeros((len(levels), len(grid), pools + 2, BELIEFS**pools), np.float32)
-    below_idle, weight_idle = below(grid, tick_minutes)
-    below_launch, weight_launch = below(grid, overhead_minutes)
+    value = np.zeros((len(levels), len(grid), ground.places, BELIEFS ** len(ratios)), np.float32)
+    steps = Steps.of(ground, grid, tick_minutes, overhead_minutes)
     known = Beliefs.of(phases, tick_minutes)
     _solve(
         phases.step,
@@ -116,14 +124,20 @@ def solve_unseen(
         known.lower,
         known.upper,
         tick_minutes,
-        overhead_minutes,
         np.array(ratios),
+        np.array(ground.on_demand),
+        np.array(ground.location),
+        ground.begins,
+        ground.moves()[1],
         grid,
+        late_rate * np.maximum(late_minutes - grid, 0.0),
         slot,
-        below_idle,
-        weight_idle,
-        below_launch,
-        weight_launch,
+        steps.idle,
+        steps.on_demand,
+        steps.hold,
+        steps.launch,
+        steps.may_hold,
+        steps.may_launch,
         value,
     )
     return SeveralTables(grid, levels, value, known.there)
@@ -172,23 +186,31 @@ def _solve(
     lower: IntArray,
     upper: FloatArray,
     tick: float,
-    overhead: float,
     ratio: FloatArray,
+    on_demand: FloatArray,  # (L,)
+    location: IntArray,
+    begins: IntArray,  # (H,)
+    fee: FloatArray,  # (H, P)
     grid: FloatArray,
+    lateness: FloatArray,
     slot: IntArray,
-    below_idle: IntArray,
-    weight_idle: FloatArray,
-    below_launch: IntArray,
-    weight_launch: FloatArray,
-    out: NDArray[np.float32],  # (L, S, P + 2, J)
+    idle_step: tuple[IntArray, FloatArray],
+    on_demand_step: tuple[IntArray, FloatArray],
+    hold_step: tuple[IntArray, FloatArray],  # (P, S)
+    launch_step: tuple[IntArray, FloatArray],  # (H, P, S)
+    holds: NDArray[np.bool_],
+    launches: NDArray[np.bool_],  # (H, P, S)
+    out: NDArray[np.float32],  # (L, S, G, J)
 ) -> None:
     pools, phases, beliefs = ratio.shape[0], step.shape[0] - 1, belief.shape[0]
     size, places, joint = out.shape[1], out.shape[2], out.shape[3]
+    idles = begins.shape[0]
+    base = idles + on_demand.shape[0]  # placement of the first pool
     top = beliefs - 1
     value = np.zeros((size, places, joint))
     # Expected value a tick later: of waiting idle or on on-demand; of running in pool p, whose digit is its
     # phase; of having found it, the digit is the belief before; of staying in a placement after q had none.
-    waited = np.zeros((size, 2, joint))
+    waited = np.zeros((size, base, joint))
     ran = np.zeros((size, pools, joint))
     found = np.zeros((size, pools, joint))
     stayed = np.zeros((size, places, pools, joint))
@@ -209,78 +231,84 @@ def _solve(
     for left in range(slot.shape[0]):
         for i in range(size):
             if left * tick - grid[i] <= 1e-9:
-                value[i] = 0.0
+                value[i] = lateness[i]
                 continue
-            idle_at, idle_weight = below_idle[i], weight_idle[i]
-            at, weight = below_launch[i], weight_launch[i]
-            may_hold = grid[i] >= overhead + tick - 1e-9
-            may_launch = grid[i] >= 2.0 * overhead + tick - 1e-9
+            at, weight = on_demand_step[0][i], on_demand_step[1][i]
+            idle_at, idle_weight = idle_step[0][i], idle_step[1][i]
             for place in range(places):
+                own = place - base  # the pool that is held, if not negative
+                home = location[own] if own >= 0 else (place if place < idles else place - idles)
+                there = idles + begins[home]
+                hold_at, hold_weight = 0, 0.0
+                if own >= 0:
+                    hold_at, hold_weight = hold_step[0][own, i], hold_step[1][own, i]
                 for j in range(joint):
                     known = j  # what is believed by whoever lets go of the placement
-                    if place >= 2:
-                        if digit[place - 2, j] >= phases:
+                    if own >= 0:
+                        if digit[own, j] >= phases:
                             continue
-                        known = j + (top - digit[place - 2, j]) * stride[place - 2]
-                    least = 1.0 + (1.0 - weight) * waited[at, 1, known] + weight * waited[at + 1, 1, known]
-                    if place == 1:
-                        least = min(least, 1.0 + waited[i, 1, j])
-                    if may_hold:
-                        idle = IDLE_PREMIUM + (1.0 - idle_weight) * waited[idle_at, 0, known]
-                        idle += idle_weight * waited[idle_at + 1, 0, known]
+                        known = j + (top - digit[own, j]) * stride[own]
+                    least = on_demand[begins[home]] + (1.0 - weight) * waited[at, there, known]
+                    least += weight * waited[at + 1, there, known]
+                    if idles <= place < base:
+                        least = min(least, on_demand[home] + waited[i, place, j])
+                    if holds[i]:
+                        idle = IDLE_PREMIUM + (1.0 - idle_weight) * waited[idle_at, home, known]
+                        idle += idle_weight * waited[idle_at + 1, home, known]
                         least = min(least, idle)
-                        if place >= 2:
-                            least = min(least, ratio[place - 2] + ran[i, place - 2, j])
-                    if may_launch:
-                        for q in range(pools):
-                            if place == q + 2:
-                                continue
-                            there = belief[digit[q, j]]
-                            cost = ratio[q] + (1.0 - weight) * found[at, q, known]
-                            cost += weight * found[at + 1, q, known]
-                            if there < 1.0:
-                                if place == 0:
-                                    none = IDLE_PREMIUM + (1.0 - idle_weight) * stayed[idle_at, 0, q, j]
-                                    none += idle_weight * stayed[idle_at + 1, 0, q, j]
-                                elif place == 1:
-                                    none = 1.0 + stayed[i, 1, q, j]
-                                else:
-                                    none = ratio[place - 2] + stayed[i, place, q, j]
-                                cost = there * cost + (1.0 - there) * none
-                            least = min(least, cost)
+                        if own >= 0:
+                            held = ratio[own] + (1.0 - hold_weight) * ran[hold_at, own, j]
+                            least = min(least, held + hold_weight * ran[hold_at + 1, own, j])
+                    for q in range(pools):
+                        if own == q or not launches[home, q, i]:
+                            continue
+                        odds = belief[digit[q, j]]
+                        to, rest = launch_step[0][home, q, i], launch_step[1][home, q, i]
+                        cost = ratio[q] + fee[home, q] + (1.0 - rest) * found[to, q, known]
+                        cost += rest * found[to + 1, q, known]
+                        if odds < 1.0:
+                            if place < idles:
+                                none = IDLE_PREMIUM + (1.0 - idle_weight) * stayed[idle_at, place, q, j]
+                                none += idle_weight * stayed[idle_at + 1, place, q, j]
+                            elif own < 0:
+                                none = on_demand[home] + stayed[i, place, q, j]
+                            else:
+                                none = ratio[own] + (1.0 - hold_weight) * stayed[hold_at, place, q, j]
+                                none += hold_weight * stayed[hold_at + 1, place, q, j]
+                            cost = odds * cost + (1.0 - odds) * none
+                        least = min(least, cost)
                     value[i, place, j] = least
         for i in range(size):
-            for place in range(2):
+            for place in range(base):
                 _age(value[i, place], beliefs, lower, upper, -1, -1, waited[i, place], spare)
             for place in range(places):
+                own = max(place - base, -1)
                 for q in range(pools):
-                    if place == q + 2:
+                    if own == q:
                         continue
-                    _age(value[i, place], beliefs, lower, upper, place - 2, q, stay, spare)
-                    if place >= 2:
-                        _age(value[i, 0], beliefs, lower, upper, place - 2, q, lost, spare)
+                    _age(value[i, place], beliefs, lower, upper, own, q, stay, spare)
+                    if own >= 0:
+                        _age(value[i, location[own]], beliefs, lower, upper, own, q, lost, spare)
                     for j in range(joint):
-                        if digit[q, j] > 0 or (place >= 2 and digit[place - 2, j] >= phases):
+                        if digit[q, j] > 0 or (own >= 0 and digit[own, j] >= phases):
                             continue
                         total = 0.0
                         for k in range(2):  # the grid's neighbours of what is believed of q a tick later
                             share = upper[0] if k == 1 else 1.0 - upper[0]
                             there = j + (lower[0] + k) * stride[q]
-                            if place < 2:
+                            if own < 0:
                                 total += share * stay[there]
                                 continue
-                            h = digit[place - 2, j]
-                            first = there - h * stride[place - 2]
+                            h = digit[own, j]
+                            first = there - h * stride[own]
                             total += share * step[1 + h, 0] * lost[first]
                             for then in range(phases):
-                                total += (
-                                    share * step[1 + h, 1 + then] * stay[first + then * stride[place - 2]]
-                                )
+                                total += share * step[1 + h, 1 + then] * stay[first + then * stride[own]]
                         for c in range(beliefs):
                             stayed[i, place, q, j + c * stride[q]] = total
             for p in range(pools):
-                _age(value[i, 2 + p], beliefs, lower, upper, p, -1, stay, spare)
-                _age(value[i, 0], beliefs, lower, upper, p, -1, lost, spare)
+                _age(value[i, base + p], beliefs, lower, upper, p, -1, stay, spare)
+                _age(value[i, location[p]], beliefs, lower, upper, p, -1, lost, spare)
                 for j in range(joint):
                     if digit[p, j] > 0:
                         continue
