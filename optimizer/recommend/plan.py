@@ -22,6 +22,7 @@ from optimizer.plan import (
     ServiceWorkload,
     file_sha256,
 )
+from optimizer.recommend.prepare import whole_instances
 from optimizer.recommend.result import HOURS_PER_MONTH, WorkloadReport, known
 from optimizer.recommend.run import Found
 from optimizer.recommend.scenarios import Judged
@@ -111,6 +112,8 @@ def _workload(
     TypeAdapter(Name).validate_python(workload.name)
     scenario = one.scenarios[decision.role]
     used = {hours.pool for hours in scenario.hours if hours.option == "spot"}
+    # What a commitment covers goes on as it is: neither its instances nor its cost are the controller's.
+    covered = subject.committed_monthly
     shared: dict[str, Any] = {
         "name": workload.name,
         "pools": tuple(
@@ -127,12 +130,14 @@ def _workload(
         "policy": policy,
         "expected": Expected(
             hours=HOURS_PER_MONTH,
-            cost_usd=max(scenario.monthly_usd, 0.0),
-            on_demand_usd=max(one.scenarios["on-demand"].monthly_usd, 0.0),
-            present_usd=max(subject.billed.monthly, 0.0),
+            cost_usd=max(scenario.monthly_usd - covered, 0.0),
+            on_demand_usd=max(one.scenarios["on-demand"].monthly_usd - covered, 0.0),
+            present_usd=max(subject.billed.monthly - covered, 0.0),
             saving_interval_usd=scenario.saving_interval_usd,
         ),
-        "reasons": tuple(text[:2000] for text in (*decision.reasons, *decision.assumptions))[:50],
+        "reasons": tuple(
+            text[:2000] for text in (*_covered_words(one), *decision.reasons, *decision.assumptions)
+        )[:50],
     }
     if workload.job is not None and workload.kind == "deadline-job":
         begins = _next_run(one, found, created)
@@ -149,7 +154,6 @@ def _workload(
     if workload.service is None:
         raise InputError(f"workload {workload.name}: kind {workload.kind} without its terms")
     start = created.replace(minute=0, second=0)
-    committed = np.floor(workload.placed[~workload.missing, 2].min() + 1e-9)
     return ServiceWorkload(
         kind="service",
         demand=SeriesDemand(
@@ -157,14 +161,23 @@ def _workload(
         ),
         availability_target=workload.service.availability_target,
         cold_start_minutes=workload.service.cold_start_minutes,
-        committed=max(int(committed), 0),
         **shared,
     )
 
 
+def _covered_words(one: Judged) -> tuple[str, ...]:
+    commitment = one.subject.commitment
+    if commitment.covered_hours <= 0 or one.subject.workload.kind != "service":
+        return ()
+    return (
+        "The demand and the expected costs of this plan are what no commitment covers. Leave the covered "
+        f"instances ({commitment.covered_hours:,.0f} instance-hours a month) running beside it.",
+    )
+
+
 def _forecast(one: Judged, found: Found, start: datetime) -> tuple[int, ...]:
-    """Instances per hour while the plan holds: those of the same hour of the last week on record."""
-    demand = one.subject.workload.demand_per_tick(3600)
+    """Instances per hour that no commitment covers, as in the same hour of the last week on record."""
+    demand = whole_instances(one.subject.workload)
     period = WEEK if len(demand) >= WEEK else 24 if len(demand) >= 24 else 1
     first = len(demand) - period
     last = demand[first:]

@@ -108,7 +108,7 @@ def prepare(
         covered_cost=float(covered.cost) * factor if covered else 0.0,
         stranded_if_moved=float(covered.cost) * factor if covered else 0.0,
     )
-    residual = np.maximum(workload.placed[:, :2].sum(axis=1), 0.0)
+    residual = uncovered(workload)
     hours = float(residual[~workload.missing].sum()) * factor
     obstacles, missing = _obstacles(workload, bill, known, found.span.hours, hours, rate)
     missing += matched.missing if not obstacles or matched.missing else ()
@@ -128,7 +128,7 @@ def prepare(
                 )
                 missing += ("a longer market, or a smaller --window-hours",)
             elif not obstacles and rate is not None:
-                case, more = _case(workload, found, matched, plan, residual, rate)
+                case, more = _case(workload, found, matched, plan, rate)
                 assumptions += more
         except InputError as error:
             obstacles += (str(error),)
@@ -249,12 +249,11 @@ def _case(
     found: WorkloadFile,
     matched: Match,
     plan: WindowPlan,
-    residual: FloatArray,
     rate: float,
 ) -> tuple[Case | JobCase, list[str]]:
     tick = matched.markets[0].market.tick_seconds
     if workload.kind == "service":
-        return _service(workload, found, matched, plan, residual, rate, tick)
+        return _service(workload, found, matched, plan, rate, tick)
     job = workload.deadline_job()
     period = math.ceil(job.deadline_seconds / tick - 1e-9)
     length = plan.hours * 3600 // tick
@@ -291,7 +290,6 @@ def _service(
     found: WorkloadFile,
     matched: Match,
     plan: WindowPlan,
-    residual: FloatArray,
     rate: float,
     tick: int,
 ) -> tuple[Case, list[str]]:
@@ -304,10 +302,10 @@ def _service(
         )
     if tick % 3600 and 3600 % tick:
         raise InputError(f"tick of {tick} s; accepted: a divisor or a multiple of an hour")
-    hourly = _filled(residual, ~workload.missing)
+    hourly = whole_instances(workload)
     offsets = demand_offsets(plan, matched.markets, found.span.start, found.span.hours)
     place = (offsets[:, None] + np.arange(plan.hours)) % found.span.hours
-    demand = np.ceil(hourly[place] - 1e-9).astype(np.int64)
+    demand = hourly[place]
     if tick <= 3600:
         demand = np.repeat(demand, 3600 // tick, axis=1)
     else:
@@ -328,6 +326,17 @@ def _service(
         f"{workload.service.cold_start_minutes:g} min)"
     ]
     return case, notes
+
+
+def uncovered(workload: Workload) -> FloatArray:
+    """(H,) instances per hour that no commitment covers; zero in hours that the export lacks."""
+    return np.asarray(np.maximum(workload.placed[:, :2].sum(axis=1), 0.0))
+
+
+def whole_instances(workload: Workload) -> IntArray:
+    """(H,) the same in whole instances; hours that the export lacks are like the last known one."""
+    hourly = _filled(uncovered(workload), ~workload.missing)
+    return np.asarray(np.ceil(hourly - 1e-9).astype(np.int64))
 
 
 def cold_ticks(minutes: float, tick_seconds: int) -> int:
