@@ -117,7 +117,7 @@ def _workload(name: str, one: Demand, first_hour: int) -> Workload:
     guess = guess_kind(total, one.missing, first_hour=first_hour)
     long = "; from rows of several hours, so the shape within them is not known"
     daily = long if one.imputed.mean() > 0.5 else ""
-    service, job, confirm = _terms(guess)
+    service, job, confirm = _terms(guess, _always_committed(one))
     workload = Workload(
         name=name,
         key=one.key,
@@ -155,7 +155,13 @@ def _share(value: float) -> float:
     return round(min(max(float(value), 0.0), 1.0), 6)
 
 
-def _terms(guess: Guess) -> tuple[ServiceTerms | None, JobTerms | None, list[str]]:
+def _always_committed(one: Demand) -> int:
+    """Instances that a commitment covers in every known hour in which it runs."""
+    busy = (one.total > 0) & ~one.missing
+    return max(int(np.floor(one.hours[busy, 2].min() + 1e-9)), 0) if busy.any() else 0
+
+
+def _terms(guess: Guess, committed: int) -> tuple[ServiceTerms | None, JobTerms | None, list[str]]:
     if guess.kind == "service":
         terms = ServiceTerms(availability_target=AVAILABILITY, cold_start_minutes=COLD_START_MINUTES)
         return terms, None, ["kind", "service.availability_target", "service.cold_start_minutes"]
@@ -167,6 +173,7 @@ def _terms(guess: Guess) -> tuple[ServiceTerms | None, JobTerms | None, list[str
         deadline_hours=max(guess.period_hours, guess.work_hours + 2 * overhead_hours),
         restart_overhead_minutes=RESTART_OVERHEAD_MINUTES,
         checkpoint_interval_minutes=0.0,
+        committed=min(committed, guess.nodes),
     )
     fields = ("deadline_hours", "restart_overhead_minutes", "checkpoint_interval_minutes")
     return None, job, ["kind", *(f"job.{name}" for name in fields)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,8 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from optimizer.yaml_nodes import compose, construct, located, read_text
 from simulator.errors import InputError
 from simulator.whole_file import whole_file, write_whole
 
@@ -18,6 +29,8 @@ if TYPE_CHECKING:
     from simulator.deadline.job import DeadlineJob
     from simulator.service import Service
 
+HIGHEST_BYTES = 64 << 20
+"""A file that is larger is refused unread."""
 _SERIES = ("on_demand", "spot", "committed")
 
 
@@ -57,14 +70,87 @@ class ServiceTerms(_Strict):
     cold_start_minutes: float = Field(ge=0)
 
 
+NOT_PLACED_BY = (
+    "terms",
+    "throughput",
+    "on_demand_throughput",
+    "move_seconds",
+    "move_usd",
+    "moves",
+    "data_region",
+)
+"""Terms of `simulator.deadline.PoolTerms`, which neither the report nor the controller knows."""
+
+
 class JobTerms(_Strict):
-    """What a deadline job must keep; guesses until confirmed."""
+    """What a deadline job must keep; guesses until confirmed.
+
+    Attributes:
+        nodes: Instances that it holds together, all in one pool or none.
+        work_hours: Productive time of a run, the writing of checkpoints not included.
+        deadline_hours: From its begin, when it must be done.
+        due_hours: From its begin, when it should be done; later costs `lateness_usd_per_hour`. Without, it is
+            not late before its deadline.
+        lateness_usd_per_hour: What an hour of lateness costs its owner, charged to the second.
+        restart_overhead_minutes: Time a new instance is paid for before it is useful.
+        checkpoint_interval_minutes: Work between checkpoints; an interruption loses the work since the last
+            one. 0 = none is ever lost.
+        checkpoint_cost_minutes: Time that writing a checkpoint takes.
+        committed: Of the nodes, those that a commitment pays when they run on on-demand capacity.
+    """
 
     nodes: int = Field(ge=1)
-    work_hours: float = Field(gt=0)
-    deadline_hours: float = Field(gt=0)
-    restart_overhead_minutes: float = Field(ge=0)
-    checkpoint_interval_minutes: float = Field(ge=0)
+    work_hours: float = Field(gt=0, allow_inf_nan=False)
+    deadline_hours: float = Field(gt=0, allow_inf_nan=False)
+    due_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    lateness_usd_per_hour: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    restart_overhead_minutes: float = Field(ge=0, allow_inf_nan=False)
+    checkpoint_interval_minutes: float = Field(ge=0, allow_inf_nan=False)
+    checkpoint_cost_minutes: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    committed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_terms(cls, data: Any) -> Any:
+        known = [name for name in NOT_PLACED_BY if isinstance(data, dict) and name in data]
+        if known:
+            raise ValueError(
+                f"{', '.join(known)}: the report and the controller do not place by throughput or data "
+                "location yet; leave it out, and give only pools that are alike"
+            )
+        return data
+
+    @field_validator("due_hours")
+    @classmethod
+    def _due_by_the_deadline(cls, due: float | None, info: ValidationInfo) -> float | None:
+        deadline = info.data.get("deadline_hours")
+        if due is not None and deadline is not None and due > deadline:
+            raise ValueError(f"due after the deadline; accepted: up to deadline_hours ({deadline:g})")
+        return due
+
+    @field_validator("lateness_usd_per_hour")
+    @classmethod
+    def _late_after_something(cls, cost: float, info: ValidationInfo) -> float:
+        if cost > 0 and info.data.get("due_hours") is None:
+            raise ValueError("a cost of lateness without due_hours; give both, or neither")
+        return cost
+
+    @field_validator("checkpoint_cost_minutes")
+    @classmethod
+    def _of_a_checkpoint(cls, cost: float, info: ValidationInfo) -> float:
+        if cost > 0 and not info.data.get("checkpoint_interval_minutes"):
+            raise ValueError(
+                "a cost of checkpoints without checkpoint_interval_minutes; give both, or neither"
+            )
+        return cost
+
+    @field_validator("committed")
+    @classmethod
+    def _of_its_nodes(cls, committed: int, info: ValidationInfo) -> int:
+        nodes = info.data.get("nodes")
+        if nodes is not None and committed > nodes:
+            raise ValueError(f"{committed} committed instances of {nodes}; accepted: 0 to nodes")
+        return committed
 
 
 class Workload(_Strict):
@@ -188,12 +274,19 @@ class Workload(_Strict):
         if self.job is None:
             raise InputError(f"workload {self.name}: kind {self.kind}; accepted here: deadline-job")
         try:
-            return DeadlineJob(
-                work_seconds=self.job.work_hours * 3600,
-                deadline_seconds=self.job.deadline_hours * 3600,
-                restart_overhead_seconds=self.job.restart_overhead_minutes * 60,
-                checkpoint_interval_seconds=self.job.checkpoint_interval_minutes * 60,
-                nodes=self.job.nodes,
+            job = DeadlineJob.with_checkpoint_cost(
+                self.job.work_hours * 3600,
+                self.job.deadline_hours * 3600,
+                self.job.restart_overhead_minutes * 60,
+                self.job.checkpoint_interval_minutes * 60,
+                self.job.checkpoint_cost_minutes * 60,
+                self.job.nodes,
+            )
+            return replace(
+                job,
+                due_seconds=None if self.job.due_hours is None else self.job.due_hours * 3600,
+                lateness_usd_per_hour=self.job.lateness_usd_per_hour,
+                committed=self.job.committed,
             )
         except InputError as error:
             raise InputError(f"workload {self.name}: {error}") from error
@@ -230,19 +323,17 @@ def load_workloads(path: Path) -> WorkloadFile:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    text = read_text(path, "a workloads file", HIGHEST_BYTES, "`spotwise workloads derive` writes them")
+    root = compose(path, text, "a workloads file", "what `spotwise workloads derive` wrote")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from error
-    try:
-        found = WorkloadFile.model_validate(data)
+        found = WorkloadFile.model_validate(construct(path, root, "a workloads file"))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where}: {first['msg']}") from error
-    _check(path, found)
+        raise InputError(
+            "\n".join(
+                located(path, root, each["loc"], each["msg"], "workloads") for each in error.errors()[:10]
+            )
+        ) from error
+    _check(path, root, found)
     series = path.parent / Path(found.demand_file).name
     try:
         table = pq.read_table(series)
@@ -267,17 +358,19 @@ def load_workloads(path: Path) -> WorkloadFile:
     return found
 
 
-def _check(path: Path, found: WorkloadFile) -> None:
-    names = [w.name for w in found.workloads]
-    for workload in found.workloads:
-        if names.count(workload.name) > 1:
-            raise InputError(f"{path}: workload {workload.name} is there twice")
+def _check(path: Path, root: yaml.Node, found: WorkloadFile) -> None:
+    seen: set[str] = set()
+    for place, workload in enumerate(found.workloads):
+        where = ("workloads", place)
+        if workload.name in seen:
+            problem = f"workload {workload.name} is there twice"
+            raise InputError(located(path, root, (*where, "name"), problem, "workloads"))
+        seen.add(workload.name)
         terms = {"service": workload.service, "deadline-job": workload.job}[workload.kind]
         if terms is None:
             field = "service" if workload.kind == "service" else "job"
-            raise InputError(
-                f"{path}: workload {workload.name}: kind {workload.kind} needs the field {field}"
-            )
+            problem = f"workload {workload.name}: kind {workload.kind} needs the field {field}"
+            raise InputError(located(path, root, (*where, "kind"), problem, "workloads"))
 
 
 def save_workloads(path: Path, found: WorkloadFile) -> None:

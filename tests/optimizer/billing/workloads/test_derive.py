@@ -1,6 +1,8 @@
 """Generate → ingest → derive gives back what was planted."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from optimizer.billing.sample import (
     write_focus,
     write_gcp,
 )
+from optimizer.billing.sample.scenario import place
 from optimizer.billing.views import cost_by
 from optimizer.billing.workloads import Workload, WorkloadFile, derive, load_workloads, write_workloads
 from optimizer.billing.workloads.kind import guess_kind
@@ -274,13 +277,13 @@ def test_a_workloads_file_is_checked(tmp_path: Path, cur_csv: CurCsv) -> None:
         (
             "availability_target: 0.99",
             "availability_target: 7",
-            "workloads.0.service.availability_target: Input should",
+            r"w.yaml, line \d+, field workloads.0.service.availability_target: Input should",
         ),
         ("instance_type:", "instance_kind:", "workloads.0.instance_type: Field required"),
         ("version: 1", "version: 2", "version: Input should be 1"),
         ("kind: service", "kind: deadline-job", "workload web: kind deadline-job needs the field job"),
         ("- name: web", "- name: www", "0 hours of www, w.yaml says 1"),
-        ("version: 1", "version: [", "not YAML"),
+        ("version: 1", "version: [", "not a workloads file \\(line"),
     ):
         path.write_text(good.replace(old, new))
         with pytest.raises(InputError, match=message):
@@ -291,6 +294,88 @@ def test_a_workloads_file_is_checked(tmp_path: Path, cur_csv: CurCsv) -> None:
         load_workloads(path)
     with pytest.raises(InputError, match=r"ends in .yaml"):
         write_workloads(derive(tmp_path / "l.duckdb"), tmp_path / "w.txt")
+
+
+JOB = """\
+    nodes: 4
+    work_hours: 6.0
+    deadline_hours: 12.0
+    due_hours: 8.0
+    lateness_usd_per_hour: 2.5
+    restart_overhead_minutes: 12.0
+    checkpoint_interval_minutes: 90.0
+    checkpoint_cost_minutes: 3.0
+    committed: 1
+"""
+
+
+@pytest.fixture
+def job_file(tmp_path: Path, cur_csv: CurCsv) -> Path:
+    """A workloads file with one job that has all terms."""
+    ingest([str(cur_csv({}))], tmp_path / "l.duckdb")
+    path = tmp_path / "w.yaml"
+    write_workloads(derive(tmp_path / "l.duckdb"), path)
+    text = re.sub(r"  service:\n(    .*\n)+", f"  job:\n{JOB}", path.read_text())
+    path.write_text(text.replace("kind: service", "kind: deadline-job"))
+    return path
+
+
+def test_a_job_with_all_terms_is_the_simulators(job_file: Path) -> None:
+    job = load_workloads(job_file).find("web").deadline_job()
+    # of the four checkpoints of 90 min the last one has no work behind it
+    assert job.work_seconds == 6 * 3600 + 3 * 180
+    assert job.checkpoint_interval_seconds == 93 * 60
+    assert (job.due_seconds, job.lateness_usd_per_hour) == (8 * 3600, 2.5)
+    assert (job.nodes, job.committed) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "problem"),
+    [
+        ("due_hours: 8.0", "due_hours: 12.5", "due_hours", "accepted: up to deadline_hours (12)"),
+        ("due_hours: 8.0", "due_hours: .nan", "due_hours", "finite number"),
+        ("due_hours: 8.0", "due_hours: null", "lateness_usd_per_hour", "without due_hours"),
+        ("lateness_usd_per_hour: 2.5", "lateness_usd_per_hour: -1", "lateness_usd_per_hour", "greater than"),
+        ("committed: 1", "committed: 5", "committed", "5 committed instances of 4"),
+        ("interval_minutes: 90.0", "interval_minutes: 0", "checkpoint_cost_minutes", "give both, or neither"),
+        ("committed: 1", "comitted: 1", "comitted", "Extra inputs"),
+    ],
+)
+def test_terms_that_contradict_each_other_are_named_with_line_and_field(
+    job_file: Path, old: str, new: str, field: str, problem: str
+) -> None:
+    text = job_file.read_text().replace(old, new)
+    job_file.write_text(text)
+    line = next(k for k, each in enumerate(text.splitlines(), 1) if f"    {field}:" in each)
+    with pytest.raises(InputError) as error:
+        load_workloads(job_file)
+    assert f"w.yaml, line {line}, field workloads.0.job.{field}: " in str(error.value)
+    assert problem in str(error.value)
+
+
+def test_terms_that_nothing_places_by_are_refused_with_the_reason(job_file: Path) -> None:
+    job_file.write_text(job_file.read_text().replace("committed: 1", "throughput: {m5.large: 0.5}"))
+    with pytest.raises(InputError, match=r"workloads.0.job: .*do not place by throughput or data location"):
+        load_workloads(job_file)
+
+
+@pytest.mark.parametrize("bought", [0, 3, 9])
+def test_a_derived_job_has_the_commitments_of_its_bill(tmp_path: Path, bought: int) -> None:
+    base = demo_scenario(days=6)
+    job = next(one for one in base.workloads if one.name == "nightly-etl")
+    on_demand, spot, committed = place(job.demand, bought=bought, spot_share=0.0)
+    covered = replace(job, on_demand=on_demand, spot=spot, committed=committed, bought=bought)
+    scenario = Scenario(base.start, base.hours, (covered,))
+    write_focus(scenario, tmp_path / "export")
+    ingest([str(tmp_path / "export")], tmp_path / "l.duckdb")
+    found = derive(tmp_path / "l.duckdb").workloads[0]
+    assert found.job is not None
+    assert found.job.committed == min(bought, found.job.nodes)
+    if bought < found.job.nodes:
+        assert found.deadline_job().committed == bought
+    else:
+        with pytest.raises(InputError, match="committed whole has nothing to decide"):
+            found.deadline_job()
 
 
 def test_a_gap_ends_no_run_that_goes_on_behind_it() -> None:
