@@ -62,8 +62,19 @@ class Daemon:
         journal: Journal,
         log: Tell,
         mode: Mode | None = None,
+        *,
+        lease: Lease | None = None,
     ) -> None:
         """Make the controller and its endpoint; nothing is done yet.
+
+        Args:
+            plan: What is to be placed.
+            settings: Limits and the rest.
+            provider: The cloud.
+            journal: An open journal.
+            log: Takes events.
+            mode: Instead of the settings' mode.
+            lease: Instead of the settings' lease.
 
         Raises:
             InputError: See `Controller`.
@@ -71,7 +82,7 @@ class Daemon:
         self.settings, self.provider, self.journal = settings, provider, journal
         self.counts = Counts()
         self._log = log
-        self._lease = make_lease(settings, provider, journal)
+        self._lease = lease or make_lease(settings, provider, journal)
         self.controller = Controller(plan, settings, provider, journal, self._told, mode, self._lease)
         self._stop = threading.Event()
         self._status: dict[str, Any] = {}

@@ -118,6 +118,11 @@ class PostgresStore:
         """The schema; the address may hold more than a log should."""
         return f"journal {self.schema} in PostgreSQL"
 
+    @property
+    def session_id(self) -> int:
+        """The server's number of this session, 0 if there is none."""
+        return self._db.info.backend_pid if self._db is not None and not self._db.closed else 0
+
     def close(self) -> None:
         """Close the connection, and with it the leader's session."""
         if self._db is not None:
