@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from optimizer.controller.config import ControllerSettings
 from optimizer.controller.daemon import Daemon
-from optimizer.controller.journal import Journal
+from optimizer.controller.journal import Journal, JournalLost
 from optimizer.controller.journal.postgresql import PostgresStore
 from optimizer.controller.lease import DynamoLease, Lease, PostgresLease
 from optimizer.controller.providers import Instance, Launch, LaunchResult, Notice, Provider, Quote
@@ -32,6 +32,7 @@ from optimizer.plan import Plan, PlanPool
 Kind = Literal["postgresql", "postgresql+dynamodb", "sqlite+dynamodb"]
 KINDS: tuple[Kind, ...] = ("postgresql", "postgresql+dynamodb", "sqlite+dynamodb")
 LEASE_SECONDS = 300.0
+WITHOUT_JOURNAL = 3
 
 
 class SharedTime:
@@ -148,12 +149,22 @@ def live(connection: Connection, time: SharedTime, the_plan: Plan, place: Place)
         code = 0
     except EOFError:
         code = 0
+    except JournalLost:
+        # no database at the start: the system starts the process again
+        code = WITHOUT_JOURNAL
     except BaseException:  # noqa: BLE001 -- the process ends here; the runner shows what it wrote
         traceback.print_exc(file=sys.stderr)
         sys.stderr.flush()
     finally:
         # the parent's sockets must not be closed politely from here
         os._exit(code)
+
+
+def _open_intents(journal: Journal) -> int | None:
+    try:
+        return len(journal.open_intents())
+    except JournalLost:
+        return None
 
 
 def _run(connection: Connection, time: SharedTime, the_plan: Plan, place: Place) -> None:
@@ -203,7 +214,7 @@ def _run(connection: Connection, time: SharedTime, the_plan: Plan, place: Place)
                 "held": report.held,
                 "leads": leads,
                 "inventory": dict(held),
-                "open": len(journal.open_intents()) if leads else 0,
+                "open": _open_intents(journal) if leads else 0,
                 "missed": [
                     name
                     for fleet, _ in controller.jobs
