@@ -5,6 +5,8 @@ from __future__ import annotations
 from optimizer.recommend.result import TITLES, Decision, Role, Scenario, known
 from optimizer.recommend.scenarios import Judged
 
+LEAST = 0.005
+"""USD a month; less is nothing."""
 CANDIDATES: tuple[Role, ...] = ("static-mix", "heuristic", "champion")
 
 
@@ -22,6 +24,7 @@ def decide(found: Judged) -> Decision:
     tried = [found.scenarios[role] for role in CANDIDATES if role in found.scenarios]
     keeping = [one for one in tried if one.sla is not None and one.sla.holds]
     saving = [one for one in keeping if one.saving_interval_usd and one.saving_interval_usd[0] > 0]
+    saving = [one for one in saving if _least_in_whole_instances(found, one) > 0]
     if not saving:
         return _change_nothing(found, tried, keeping)
     best = min(saving, key=lambda one: one.monthly_usd)
@@ -52,23 +55,40 @@ def _change_nothing(found: Judged, tried: list[Scenario], keeping: list[Scenario
             )
             missing.append("a longer market, or more pools (other zones of the region)")
         else:
-            reasons.append(
-                f"Every policy was late at least once ({TITLES[best.role]}: {sla.value:.2%} of runs)."
-            )
-    for one in keeping:
-        low, high = known(one.saving_interval_usd, "the interval")
-        reasons.append(
-            f"{_title(one)} keeps the SLA, but costs {-one.saving_usd:,.2f} USD a month more than the bill."
-            if one.saving_usd < 0
-            else f"{_title(one)} keeps the SLA, but its saving of {one.saving_usd:,.2f} USD a month is not "
-            f"above zero with its whole interval ({low:,.2f} to {high:,.2f} USD)."
-        )
+            reasons.append(f"Every policy missed a deadline ({TITLES[best.role]}: {sla.value:.2%} of runs).")
+    reasons += [_why_not(found, one) for one in keeping]
     return Decision(
         action="change-nothing",
         role="as-billed",
         reasons=tuple(reasons) or ("Nothing was replayed.",),
         assumptions=subject.assumptions,
         missing_data=tuple(missing),
+    )
+
+
+def _least_in_whole_instances(found: Judged, one: Scenario) -> float:
+    """Lower end of the saving where a plan holds whole instances for whole hours."""
+    _, high = known(one.monthly_interval_usd, "the interval")
+    fixed = found.subject.committed_monthly
+    return found.subject.billed.monthly - fixed - (high - fixed) * found.subject.whole
+
+
+def _why_not(found: Judged, one: Scenario) -> str:
+    low, high = known(one.saving_interval_usd, "the interval")
+    if low > 0:
+        return (
+            f"{_title(one)} keeps the SLA, but a plan holds whole instances for whole hours, and of these "
+            f"{1 / found.subject.whole:.0%} were billed: that would cost more than it saves."
+        )
+    if one.saving_usd < -LEAST:
+        return (
+            f"{_title(one)} keeps the SLA, but costs {-one.saving_usd:,.2f} USD a month more than the bill."
+        )
+    if one.saving_usd < LEAST:
+        return f"{_title(one)} keeps the SLA, but costs as much as the bill."
+    return (
+        f"{_title(one)} keeps the SLA, but its saving of {one.saving_usd:,.2f} USD a month is not above zero "
+        f"with its whole interval ({low:,.2f} to {high:,.2f} USD)."
     )
 
 

@@ -22,6 +22,7 @@ from optimizer.recommend.result import (
 from optimizer.recommend.services import Case
 from optimizer.recommend.windows import (
     FEWEST_INDEPENDENT,
+    WEEK,
     WindowPlan,
     choose_length,
     demand_offsets,
@@ -37,9 +38,14 @@ if TYPE_CHECKING:
 OPTIONS = ("on-demand", "spot", "committed")
 CURRENCY = "USD"
 """Of all markets; bills in others are shown and not simulated."""
-FEWEST_HOURS = 24
 FEWEST_KNOWN = 0.5
-"""A demand is judged if the export has at least so many hours, and this share of the span."""
+"""A demand is judged if the ledger spans a week or more, as days differ, and has this share of its hours."""
+SAME_HOURS = 0.01
+"""Share by which the instance-hours of ledger and workloads file may differ."""
+ROUNDING = 0.02
+"""Share that whole instances may add without a word."""
+MOST_INSTANCES = 100_000
+"""Of a workload at once, as in a plan."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +61,7 @@ class Subject:
         monthly_factor: From the span to a month.
         residual_hours: Instance-hours a month that no commitment covers.
         residual_on_demand: Their cost on demand, USD a month.
+        whole: How many times those hours are needed where instances are held for whole hours; 1 or more.
         case: What is replayed; None if it cannot be.
         assumptions: In words.
         obstacles: Why it cannot be, in words.
@@ -69,6 +76,7 @@ class Subject:
     monthly_factor: float
     residual_hours: float
     residual_on_demand: float
+    whole: float
     case: Case | JobCase | None
     assumptions: tuple[str, ...]
     obstacles: tuple[str, ...]
@@ -98,6 +106,7 @@ def prepare(
     plans: dict[tuple[object, ...], WindowPlan | None],
 ) -> Subject:
     """Make the subject of one workload; `plans` keeps windows, so that workloads of one market share them."""
+    _check_same_state(workload, bill)
     known = int((~workload.missing).sum())
     factor = HOURS_PER_MONTH / max(known, 1)
     rate, source = _rate(workload, bill, matched)
@@ -142,6 +151,7 @@ def prepare(
         factor,
         hours,
         hours * (rate or 0.0),
+        _whole(workload),
         case,
         tuple(assumptions),
         tuple(obstacles),
@@ -149,11 +159,33 @@ def prepare(
     )
 
 
+def _check_same_state(workload: Workload, bill: WorkloadBill) -> None:
+    """Refuse a ledger with other hours than the workloads were derived from: the month would be wrong."""
+    if not bill.options:
+        return
+    billed = float(sum(line.hours for line in bill.options.values()))
+    derived = float(workload.placed.sum())
+    if abs(billed - derived) > max(SAME_HOURS * max(abs(billed), abs(derived)), 0.1):
+        raise InputError(
+            f"workload {workload.name}: the ledger has {billed:,.1f} instance-hours, the workloads file "
+            f"{derived:,.1f}: the ledger has changed since; run `spotwise workloads derive` again"
+        )
+
+
+def _whole(workload: Workload) -> float:
+    """Instance-hours that no commitment covers in whole instances, relative to those billed; at least 1."""
+    if workload.kind != "service":
+        return 1.0
+    known = ~workload.missing
+    billed = float(uncovered(workload)[known].sum())
+    return max(float(whole_instances(workload)[known].sum()) / billed, 1.0) if billed > 0 else 1.0
+
+
 def _rate(workload: Workload, bill: WorkloadBill, matched: Match) -> tuple[float | None, str]:
     line = bill.options.get("on-demand")
     if line is not None and line.hours >= 1 and line.cost > 0:
         return float(line.cost / line.hours), "what on-demand hours cost in the ledger"
-    if workload.on_demand_price is not None:
+    if workload.on_demand_price is not None and 0 < workload.on_demand_price < math.inf:
         return workload.on_demand_price, "list price in the ledger"
     if matched.markets:
         price = np.mean([m.market.on_demand_price.min(axis=0).mean() for m in matched.markets])
@@ -190,14 +222,25 @@ def _obstacles(
     if workload.currency != CURRENCY:
         found.append(f"billed in {workload.currency}, and markets are in {CURRENCY}")
         missing.append(f"a bill in {CURRENCY}; currencies are never converted here")
-    if known < FEWEST_HOURS or known < FEWEST_KNOWN * span:
+    if span < WEEK:
+        found.append(f"the ledger spans {span} hours, and demand differs from day to day")
+        missing.append("exports of a week or more")
+    elif known < FEWEST_KNOWN * span:
         found.append(f"the export has {known} of {span} hours")
         missing.append("exports without gaps")
+    if workload.service is not None and whole_instances(workload).max(initial=0) > MOST_INSTANCES:
+        found.append(f"it needs more than {MOST_INSTANCES:,} instances at once")
+        missing.append("a bill whose usage is in instance-hours")
     if rate is None:
         found.append("no on-demand price is known")
         missing.append("an on-demand price, in the ledger or in a market")
-    if bill.options and hours <= 0 and known:
-        found.append("all of its usage is covered by commitments; moving it would save nothing")
+    if bill.options and hours <= 0:
+        covered = bill.options.get("committed")
+        found.append(
+            "all of its usage is covered by commitments; moving it would save nothing"
+            if covered is not None and covered.hours > 0
+            else "the ledger has rows of it, but no instance-hours"
+        )
     return tuple(found), tuple(missing)
 
 
@@ -207,6 +250,11 @@ def _assumptions(workload: Workload, matched: Match, source: str) -> list[str]:
         found.append(f"not confirmed in workloads.yaml: {', '.join(workload.confirm)}")
     if workload.imputed.mean() > 0.5:
         found.append("demand is known from rows of several hours; within them it is taken as level")
+    if (whole := _whole(workload)) > 1.0 + ROUNDING:
+        found.append(
+            f"billed for parts of hours: a plan that holds whole instances for whole hours needs {whole:.2f} "
+            "times the instance-hours"
+        )
     if workload.missing.any():
         found.append(f"{int(workload.missing.sum())} hours that the export lacks were like the hour before")
     if source.startswith("the market"):
@@ -341,13 +389,12 @@ def whole_instances(workload: Workload) -> IntArray:
 
 def cold_ticks(minutes: float, tick_seconds: int) -> int:
     """Ticks D of a cold start: a loss costs D + 1 ticks, which is the cold start rounded up to ticks."""
-    ticks = max(math.ceil(minutes * 60.0 / tick_seconds - 1e-9) - 1, 0)
-    if ticks > LONGEST_COLD_START_TICKS:
+    longest = (LONGEST_COLD_START_TICKS + 1) * tick_seconds / 60.0
+    if not minutes <= longest:
         raise InputError(
-            f"cold start of {minutes:g} min is {ticks} ticks of {tick_seconds} s; accepted: at most "
-            f"{LONGEST_COLD_START_TICKS}"
+            f"cold start of {minutes:g} min at ticks of {tick_seconds} s; accepted: at most {longest:g} min"
         )
-    return ticks
+    return max(math.ceil(minutes * 60.0 / tick_seconds - 1e-9) - 1, 0)
 
 
 def _filled(values: FloatArray, known: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FloatArray:

@@ -11,6 +11,7 @@ import pytest
 from optimizer.plan import read_plan
 from optimizer.recommend.run import Found, Options, recommend
 from optimizer.recommend.write import write_report
+from simulator.errors import InputError
 from tests.optimizer.recommend.bills import WEEKS, machine_hours, write_bill
 from tests.optimizer.recommend.scene import Scene
 
@@ -80,3 +81,53 @@ def test_plan_leaves_all_that_a_commitment_covers(report_of: Report, tmp_path: P
         scenario.monthly_usd - shop.commitment.covered_cost, abs=1e-6
     )
     assert any("no commitment covers" in text for text in planned.reasons)
+
+
+def test_parts_of_instances_are_not_moved_to_whole_ones(report_of: Report) -> None:
+    rows = [machine_hours("third", hour, 0.3) for hour in HOURS]
+    rows += [machine_hours("most", hour, 0.97) for hour in HOURS]
+    rows += [machine_hours("whole", hour, 3) for hour in HOURS]
+    found = report_of(rows, service_policy="look-ahead")
+    by_name = {one.name: one for one in found.report.workloads}
+    third = by_name["third"].decision
+    assert third.action == "change-nothing"
+    assert any("30% were billed" in text or "cannot be shown" in text for text in third.reasons)
+    assert any("3.33 times" in text for text in third.assumptions)
+    assert any("1.03 times" in text for text in by_name["most"].decision.assumptions)
+    assert not any("times the" in text for text in by_name["whole"].decision.assumptions)
+
+
+def test_ledger_that_grew_since_is_refused(scene: Scene, tmp_path: Path) -> None:
+    rows = [machine_hours("shop", hour, 3) for hour in range(168)]
+    _, workloads = write_bill(tmp_path, rows, "before")
+    rows += [machine_hours("shop", hour, 3) for hour in range(168, 336)]
+    ledger, _ = write_bill(tmp_path, rows, "after")
+    with pytest.raises(InputError, match=r"shop: the ledger has 1,008.* 504.*derive"):
+        recommend(ledger, workloads, [scene.markets[0]], Options(windows=8))
+
+
+def test_less_than_a_week_does_not_suffice(report_of: Report) -> None:
+    (one,) = report_of([machine_hours("day", hour, 3) for hour in range(24)]).report.workloads
+    assert one.decision.action == "change-nothing"
+    assert any("spans 24 hours" in text for text in one.decision.reasons)
+    assert any("a week" in text for text in one.decision.missing_data)
+
+
+def test_workload_out_of_range_does_not_end_the_report(report_of: Report) -> None:
+    rows = [machine_hours("shop", hour, 3) for hour in HOURS]
+    rows += [machine_hours("bytes", hour, 5_000_000) for hour in HOURS]
+    rows += [machine_hours("idle", hour, 0) for hour in HOURS]
+    by_name = {one.name: one.decision for one in report_of(rows).report.workloads}
+    assert any("100,000 instances" in text for text in by_name["bytes"].reasons)
+    assert any("no instance-hours" in text for text in by_name["idle"].reasons)
+    assert len(by_name["shop"].reasons) > 0
+
+
+@pytest.mark.parametrize("minutes", [math.inf, 1e9])
+def test_cold_start_that_cannot_be_is_told(scene: Scene, tmp_path: Path, minutes: float) -> None:
+    ledger, workloads = write_bill(tmp_path, [machine_hours("shop", hour, 3) for hour in HOURS])
+    text = workloads.read_text()
+    given = ".inf" if math.isinf(minutes) else f"{minutes:.1f}"
+    workloads.write_text(text.replace("cold_start_minutes: 3.0", f"cold_start_minutes: {given}"))
+    (one,) = recommend(ledger, workloads, [scene.markets[0]], Options(windows=8)).report.workloads
+    assert any("cold start" in reason.lower() for reason in one.decision.reasons)
