@@ -100,7 +100,9 @@ class Scenario(_Part):
     Attributes:
         role: Which of the ways this is.
         policy: Name of the policy; None for the bill and the bound.
-        monthly_usd: Cost.
+        monthly_usd: Cost, that of lateness included.
+        lateness_usd: Of it, what jobs that are done after their due time cost their owner; the bill does not
+            have it, and for `as-billed` it is not known and taken as 0.
         monthly_interval_usd: The cost of a month lies in it with 90 % probability; None for what is certain.
         saving_usd: Bill less cost.
         saving_share: The same as a share of the bill; None where nothing was billed.
@@ -114,6 +116,7 @@ class Scenario(_Part):
     role: Role
     policy: str | None = None
     monthly_usd: float
+    lateness_usd: float = 0.0
     monthly_interval_usd: Interval | None = None
     saving_usd: float
     saving_share: float | None
@@ -122,6 +125,11 @@ class Scenario(_Part):
     interruptions_per_week: float | None = None
     hours: tuple[Hours, ...] = ()
     assumed: bool = False
+
+    @property
+    def lateness_words(self) -> str:
+        """`lateness 3.20 USD a month`; empty where there is none."""
+        return f"lateness {self.lateness_usd:,.2f} USD a month" if round(self.lateness_usd, 2) > 0 else ""
 
 
 class OptionCost(_Part):
@@ -308,6 +316,30 @@ class UnusedCommitment(_Part):
     currency: str
 
 
+class SharedPools(_Part):
+    """Workloads that are to be moved and want the same pools.
+
+    Attributes:
+        pools: The pools.
+        workloads: Those that move, after all.
+        most_asked: Most instances that all which wanted to move asked of one pool at a time, if all did so at
+            once.
+        least_capacity: Least that the market has of a pool that has any.
+        replay: `together`: services were replayed with the capacity divided among them; `apart`: with jobs
+            among them, each had what the others never hold; `not-needed`: there is always enough for all.
+        extra_usd: What those that move cost more a month than if each had the pools for itself.
+        not_moved: Workloads that would have moved alone and do not, as there is not enough for all.
+    """
+
+    pools: tuple[str, ...]
+    workloads: tuple[str, ...]
+    most_asked: int
+    least_capacity: int
+    replay: Literal["together", "apart", "not-needed"]
+    extra_usd: float
+    not_moved: tuple[str, ...]
+
+
 class Settings(_Part):
     """What the report was asked for."""
 
@@ -336,8 +368,10 @@ class Report(_Part):
         span: Span of the ledger.
         reconciliation: Per currency.
         unused_commitments: Dearest first.
+        shared_pools: Pools that several of the moved workloads want.
         total: Scenarios of all workloads together. A workload that cannot be simulated, or one in another
-            currency, is in each as it was billed, or not at all.
+            currency, is in each as it was billed, or not at all. In `recommended` capacity is divided among
+            those that share pools; in the others each has them for itself.
         headline: The report in one sentence.
         notes: What matched and what did not, over all.
         workloads: Dearest first.
@@ -350,6 +384,7 @@ class Report(_Part):
     span: Span
     reconciliation: tuple[Reconciliation, ...]
     unused_commitments: tuple[UnusedCommitment, ...]
+    shared_pools: tuple[SharedPools, ...] = ()
     total: tuple[Scenario, ...]
     headline: str
     notes: tuple[str, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,12 +23,14 @@ from optimizer.recommend.result import (
     Scenario,
     Sensitivity,
     Settings,
+    SharedPools,
     Span,
     UnitCost,
     WorkloadReport,
     known,
 )
 from optimizer.recommend.scenarios import Judged, judged, sla_of, spans_of, totals
+from optimizer.recommend.sharing import Settled, settle
 from optimizer.recommend.unit_costs import unit_costs_of
 from optimizer.recommend.windows import WindowPlan
 from policies.registry import SERVICE_CHAMPION, load_policy
@@ -131,15 +133,16 @@ def recommend(
     champions = Champions(champion, options.deadline_policy)
     progress = _Progress(watch, options.workers, sum(s.case is not None for s in subjects))
     trials = judge_all(subjects, champions, progress.run)
-    each = [judged(subject, own) for subject, own in zip(subjects, trials, strict=True)]
-    decisions = [decide(one) for one in each]
+    alone = [judged(subject, own) for subject, own in zip(subjects, trials, strict=True)]
+    settled = settle(alone, [decide(one) for one in alone], progress.run)
+    each, decisions = settled.judged, settled.decisions
     interest: list[Role | None] = [
         decision.role if decision.action == "move" else best_candidate(one)
         for one, decision in zip(each, decisions, strict=True)
     ]
     changed = sensitivities(
         subjects,
-        [one.trials.get(role) if role else None for one, role in zip(each, interest, strict=True)],
+        [own.get(role) if role else None for own, role in zip(trials, interest, strict=True)],
         min(SENSITIVITY_WINDOWS, options.windows),
         progress.run,
     )
@@ -149,7 +152,7 @@ def recommend(
         for one, decision, other in zip(each, decisions, changed, strict=True)
     ]
     watch("writing", 0.97)
-    report = _report(found, bill, each, reports, options, (ledger, workloads, markets))
+    report = _report(found, bill, settled, reports, options, (ledger, workloads, markets))
     details = {one.subject.workload.name: detail(one, role) for one, role in zip(each, interest, strict=True)}
     return Found(report, details, tuple(each), found)
 
@@ -179,10 +182,14 @@ def _subjects(
 ) -> list[Subject]:
     wanted = Wanted(options.windows, options.window_hours, options.seed)
     plans: dict[tuple[object, ...], WindowPlan | None] = {}
-    subjects = [
-        prepare(one, found, bill.workloads[one.name], match(one, found, markets, assumptions), wanted, plans)
-        for one in found.workloads
-    ]
+    kept: dict[tuple[object, ...], tuple[NamedMarket, ...]] = {}
+    subjects = []
+    for one in found.workloads:
+        matched = match(one, found, markets, assumptions)
+        # Workloads with the same pools have the same markets in memory, once.
+        key = (tuple(m.file for m in matched.markets), matched.pools, matched.assumed)
+        matched = replace(matched, markets=kept.setdefault(key, matched.markets))
+        subjects.append(prepare(one, found, bill.workloads[one.name], matched, wanted, plans))
     return sorted(subjects, key=lambda one: (-one.billed.monthly, one.workload.name))
 
 
@@ -233,20 +240,26 @@ def _workload(
         scenarios=tuple(one.scenarios.values()),
         decision=decision,
         sensitivity=tuple(
-            _sensitivity(one, change, changed[change]) for change in CHANGES if change in changed
+            _sensitivity(one, decision, change, changed[change]) for change in CHANGES if change in changed
         ),
         tag_gaps=bill.tag_gaps(workload.name),
         unit_cost=unit,
     )
 
 
-def _sensitivity(one: Judged, change: str, trials: tuple[Trial, Trial] | str) -> Sensitivity:
+def _sensitivity(
+    one: Judged, decision: Decision, change: str, trials: tuple[Trial, Trial] | str
+) -> Sensitivity:
     subject = one.subject
     if isinstance(trials, str):
         return Sensitivity(change=change, monthly_usd=None, saving_usd=None, sla=None, note=trials)
     base, other = trials
     # The same windows in both worlds: only the difference between them is taken, on all windows' ratio.
-    role = next(role for role, trial in one.trials.items() if trial.policy == base.policy)
+    role = (
+        decision.role
+        if decision.action == "move"
+        else next(role for role, trial in one.trials.items() if trial.policy == base.policy)
+    )
     ratio = one.trials[role].ratio + other.ratio - base.ratio
     cost = subject.committed_monthly + ratio * subject.residual_on_demand
     sla = (
@@ -267,14 +280,16 @@ def _sensitivity(one: Judged, change: str, trials: tuple[Trial, Trial] | str) ->
 def _report(
     found: WorkloadFile,
     bill: Bill,
-    each: Sequence[Judged],
+    settled: Settled,
     reports: Sequence[WorkloadReport],
     options: Options,
     files: tuple[Path, Path, Sequence[Path]],
 ) -> Report:
     ledger, workloads, markets = files
     comparable = [
-        (one, report) for one, report in zip(each, reports, strict=True) if report.billed.currency == CURRENCY
+        (one, report)
+        for one, report in zip(settled.judged, reports, strict=True)
+        if report.billed.currency == CURRENCY
     ]
     total = totals(
         [one for one, _ in comparable], [report.decision.role for _, report in comparable], options.windows
@@ -295,9 +310,10 @@ def _report(
         span=Span(start=found.span.start.isoformat(), hours=found.span.hours),
         reconciliation=bill.reconciliation,
         unused_commitments=bill.unused,
+        shared_pools=settled.shared,
         total=total,
         headline=_headline(reports, total),
-        notes=_notes(bill, reports),
+        notes=(*_notes(bill, reports), *map(_sharing_note, settled.shared)),
         workloads=tuple(reports),
     )
 
@@ -327,3 +343,24 @@ def _notes(bill: Bill, reports: Sequence[WorkloadReport]) -> tuple[str, ...]:
     if lacking:
         notes.append(f"no market matched {', '.join(lacking)}")
     return tuple(notes)
+
+
+def _sharing_note(shared: SharedPools) -> str:
+    pools, moved = ", ".join(shared.pools), ", ".join(shared.workloads)
+    if shared.replay == "not-needed":
+        return f"{moved} share {pools}: there is always enough for all of them"
+    parts = [
+        f"{pools}: asked for up to {shared.most_asked} instances where the market has as few as "
+        f"{shared.least_capacity}"
+    ]
+    if shared.not_moved:
+        parts.append(f"not moved, as there is not enough for all: {', '.join(shared.not_moved)}")
+    if len(shared.workloads) > 1:
+        way = (
+            "replayed together"
+            if shared.replay == "together"
+            else "replayed with what the others hold at most left out (jobs) and together (services)"
+        )
+        parts.append(f"{moved}: {way}, {shared.extra_usd:+,.2f} USD a month against each alone")
+    parts.append("scenarios other than the recommended one are as if each workload had the pools alone")
+    return "; ".join(parts)

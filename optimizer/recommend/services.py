@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numba import njit
@@ -69,12 +70,14 @@ class World:
         more_interruptions: Whether the outages of another time are laid over those of each tick.
         without_pool: Pool that has no capacity.
         cold_start_ticks: In place of the case's.
+        taken: Instances of each pool that somebody else has; empty for none.
     """
 
     spot_price: float = 1.0
     more_interruptions: bool = False
     without_pool: int | None = None
     cold_start_ticks: int | None = None
+    taken: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +92,8 @@ class Outcome:
         interruptions: Instances taken back.
         launches: Instances launched.
         hours: (N, P + 1) instance-hours per pool and on-demand.
+        asked: (N, P) most instances that were asked of each pool in a tick.
+        held: (N, P) most that it granted.
     """
 
     cost: FloatArray
@@ -98,6 +103,8 @@ class Outcome:
     interruptions: FloatArray
     launches: FloatArray
     hours: FloatArray
+    asked: IntArray
+    held: IntArray
 
     @property
     def adjusted(self) -> FloatArray:
@@ -184,14 +191,16 @@ class _Task:
         parts = [self.cases[number].part(rows) for number, rows in self.group]
         worlds = [self.worlds[number] for number, _ in self.group]
         numbers = np.repeat([number for number, _ in self.group], [p.windows for p in parts])
-        outcome = _run(parts, worlds, self.policy_of(numbers))
-        first = 0
-        for (number, slot), part in zip(self.slots, parts, strict=True):
-            rows = slice(first, first + part.windows)
-            self.found[number][slot] = Outcome(
-                *(getattr(outcome, name)[rows] for name in Outcome.__dataclass_fields__)
-            )
-            first += part.windows
+        outcome = run_batch(parts, worlds, self.policy_of(numbers))
+        for (number, slot), own in zip(self.slots, split_outcome(outcome, parts), strict=True):
+            self.found[number][slot] = own
+
+
+def split_outcome(outcome: Outcome, parts: Sequence[Case]) -> list[Outcome]:
+    """The outcome of each part of a batch."""
+    edges = np.cumsum([0] + [part.windows for part in parts])
+    names = Outcome.__dataclass_fields__
+    return [Outcome(*(getattr(outcome, name)[low:high] for name in names)) for low, high in pairwise(edges)]
 
 
 def _batches(cases: Sequence[Case]) -> list[list[tuple[int, IntArray]]]:
@@ -217,8 +226,10 @@ def _batches(cases: Sequence[Case]) -> list[list[tuple[int, IntArray]]]:
     return batches
 
 
-def _run(parts: Sequence[Case], worlds: Sequence[World], policy: ServicePolicy) -> Outcome:
-    """One batch."""
+def run_batch(
+    parts: Sequence[Case], worlds: Sequence[World], policy: ServicePolicy, group: IntArray | None = None
+) -> Outcome:
+    """Replay all windows of all parts in one batch; rows of one group share capacity."""
     stack, first = stack_of(parts, worlds)
     services: list[Service] = []
     market: list[IntArray] = []
@@ -228,20 +239,24 @@ def _run(parts: Sequence[Case], worlds: Sequence[World], policy: ServicePolicy) 
         services += [Service(row, tick, part.availability_target, float(cold * tick)) for row in part.demand]
         market.append(part.market + offset)
     start = np.concatenate([part.start for part in parts])
-    batch = ServiceBatch(stack, services, np.concatenate(market), start)
+    batch = ServiceBatch(stack, services, np.concatenate(market), start, group=group)
     sizes = [part.windows for part in parts]
     listed = np.repeat([part.on_demand_price for part in parts], sizes)
     batch.spot_scale[:] = np.repeat([world.spot_price for world in worlds], sizes)
     mean = stack.on_demand_price.sum(axis=1) / stack.ticks
     batch.on_demand_scale[:] = listed / mean[batch.market]
     hours = np.zeros((batch.size, stack.pools + 1))
+    most, held = np.zeros((2, batch.size, stack.pools), np.int64)
     memory = policy.reset(batch.size, stack.pools)
     while not batch.done.all():
         seen = batch.observe()
         hours += seen.granted
+        np.maximum(held, seen.granted[:, :-1], out=held)
         asked, memory = policy.act(seen, memory)
+        np.maximum(most, asked[:, :-1], out=most)
         batch.step(asked)
-    hours += batch.observe().granted
+    last = batch.observe().granted
+    hours += last
     counted = np.maximum(batch.counts[:, COUNTED_TICKS], 1)
     lags = np.array(
         [_ticks_short(row, int(cold)) for row, cold in zip(batch.demand, batch.cold_start, strict=True)]
@@ -254,6 +269,8 @@ def _run(parts: Sequence[Case], worlds: Sequence[World], policy: ServicePolicy) 
         interruptions=batch.counts[:, INTERRUPTIONS].astype(np.float64),
         launches=batch.counts[:, LAUNCHES].astype(np.float64),
         hours=hours * (stack.tick_seconds / 3600.0),
+        asked=most,
+        held=np.maximum(held, last[:, :-1]),
     )
 
 
@@ -263,7 +280,12 @@ def stack_of(parts: Sequence[Case], worlds: Sequence[World]) -> tuple[MarketStac
     stacks: list[MarketStack] = []
     first: list[int] = []
     for part, world in zip(parts, worlds, strict=True):
-        key = (*(id(m.market) for m in part.markets), world.more_interruptions, world.without_pool)
+        key = (
+            *(id(m.market) for m in part.markets),
+            world.more_interruptions,
+            world.without_pool,
+            world.taken,
+        )
         if key not in made:
             made[key] = sum(len(one.ticks) for one in stacks)
             stacks.append(stack_of_markets(part.markets, world))
@@ -285,6 +307,8 @@ def _changed(stack: MarketStack, world: World) -> MarketStack:
     if world.without_pool is not None:
         capacity = capacity.copy()
         capacity[:, world.without_pool] = 0
+    if world.taken:
+        capacity = np.maximum(capacity - np.array(world.taken, np.int32)[:, None], 0)
     return replace(stack, capacity=capacity)
 
 
