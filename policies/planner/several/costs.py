@@ -6,7 +6,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from policies.planner.several.belief import phase_odds
 from simulator.deadline.observation import FloatArray, IntArray
 
 
@@ -23,38 +22,71 @@ def _joint(odds: FloatArray, joint: FloatArray) -> None:
         filled *= phases
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
+def _between(grid: FloatArray, at: float) -> tuple[int, float]:
+    """Lower neighbour of `at` in an increasing grid, and the weight of the upper one; clipped to the grid."""
+    lower, size = 0, grid.shape[0] - 1
+    while size > 1:  # without branches, which a batch of different jobs would mispredict
+        half = size // 2
+        lower = lower + half if grid[lower + half] <= at else lower
+        size -= half
+    part = (at - grid[lower]) / max(grid[lower + 1] - grid[lower], 1e-12)
+    return lower, min(max(part, 0.0), 1.0)
+
+
+@njit(inline="always")
+def _between_levels(levels: IntArray, left: float) -> tuple[int, float]:
+    """The same for whole numbers."""
+    lower, size = 0, levels.shape[0] - 1
+    while size > 1:
+        half = size // 2
+        lower = lower + half if levels[lower + half] <= left else lower
+        size -= half
+    part = (left - levels[lower]) / (levels[lower + 1] - levels[lower])
+    return lower, min(max(part, 0.0), 1.0)
+
+
+@njit(inline="always")
 def _after(
-    slack: float,
-    left: float,
+    level: tuple[int, float],
+    slack: tuple[int, float],
     place: int,
     joint: FloatArray,
-    grid: FloatArray,
-    levels: IntArray,
     value: NDArray[np.float32],
 ) -> float:
-    """Expected cost-to-go with `left` ticks left, interpolated."""
-    level = min(max(np.searchsorted(levels, left, side="right") - 1, 0), levels.shape[0] - 2)
-    later = min(max((left - levels[level]) / (levels[level + 1] - levels[level]), 0.0), 1.0)
-    slack = min(max(slack, 0.0), grid[-1])
-    at = min(max(np.searchsorted(grid, slack, side="right") - 1, 0), grid.shape[0] - 2)
-    upper = (slack - grid[at]) / (grid[at + 1] - grid[at])
+    """Expected cost-to-go; `level` and `slack` are lower neighbours and weights of the upper ones."""
+    i, later = level
+    k, upper = slack
+    soon_low, soon_high = value[i, k, place], value[i, k + 1, place]
+    late_low, late_high = value[i + 1, k, place], value[i + 1, k + 1, place]
+    a, b = (1.0 - later) * (1.0 - upper), (1.0 - later) * upper
+    c, d = later * (1.0 - upper), later * upper
     total = 0.0
-    for dt in range(2):
-        in_time = later if dt == 1 else 1.0 - later
-        for ds in range(2):
-            share = in_time * (upper if ds == 1 else 1.0 - upper)
-            if share == 0.0:
-                continue
-            row = value[level + dt, at + ds, place]
-            part = 0.0
-            for j in range(joint.shape[0]):
-                part += joint[j] * row[j]
-            total += share * part
+    for j in range(joint.shape[0]):
+        total += joint[j] * (a * soon_low[j] + b * soon_high[j] + c * late_low[j] + d * late_high[j])
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _blend(
+    level: tuple[int, float],
+    slack: tuple[int, float],
+    place: int,
+    value: NDArray[np.float32],
+    row: FloatArray,  # (J,)
+) -> None:
+    """Write the cost-to-go of each joint phase, interpolated as in `_after`."""
+    i, later = level
+    k, upper = slack
+    soon_low, soon_high = value[i, k, place], value[i, k + 1, place]
+    late_low, late_high = value[i + 1, k, place], value[i + 1, k + 1, place]
+    a, b = (1.0 - later) * (1.0 - upper), (1.0 - later) * upper
+    c, d = later * (1.0 - upper), later * upper
+    for j in range(row.shape[0]):
+        row[j] = a * soon_low[j] + b * soon_high[j] + c * late_low[j] + d * late_high[j]
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def write_seen_costs(
     rows: IntArray,
     tick: float,
@@ -64,13 +96,7 @@ def write_seen_costs(
     time_left: FloatArray,
     pending: FloatArray,
     placement: IntArray,
-    belief: FloatArray,  # (N, P, K, 2, B)
-    hazard: FloatArray,
-    advance: FloatArray,
-    prior: FloatArray,
-    drift: float,
-    of_state: IntArray,
-    phases: int,
+    odds: FloatArray,  # (N, P, 2, M)
     grid: FloatArray,
     levels: IntArray,
     value: NDArray[np.float32],
@@ -78,45 +104,39 @@ def write_seen_costs(
 ) -> None:
     """Write the costs of jobs `rows` where pools will be seen at every tick."""
     pools = ratio.shape[1]
-    spare = np.empty((2, *hazard.shape))
-    odds = np.empty((pools, 2, phases))
-    each = np.empty((pools, phases))
+    each = np.empty((pools, odds.shape[3]))
     joint = np.empty(value.shape[3])
     asked = np.empty(value.shape[3])
     for i in rows:
         slack = (time_left[i] - work_left[i]) / 60.0
-        left = max(time_left[i] / 60.0 / tick - 1.0, 0.0)
-        for p in range(pools):
-            phase_odds(belief[i, p], hazard, advance, prior, drift, of_state, spare, odds[p])
-            each[p] = odds[p, 0] + odds[p, 1]
-        _joint(each, joint)
-        idle = _after(slack - tick, left, 0, joint, grid, levels, value)
-        costs[i, 0] = idle
+        level = _between_levels(levels, time_left[i] / 60.0 / tick - 1.0)
+        idle = _between(grid, slack - tick)
+        launch = _between(grid, slack - overhead)
+        stay = _between(grid, slack - pending[i] / 60.0)
         held = placement[i]
-        rest = slack - (pending[i] / 60.0 if held == 1 else overhead)
-        costs[i, 1] = 1.0 + _after(rest, left, 1, joint, grid, levels, value)
         for p in range(pools):
-            rest = slack - (pending[i] / 60.0 if held == p + 2 else overhead)
-            there = odds[p, 1].sum()
-            if there > 1.0 - 1e-9:
-                costs[i, p + 2] = ratio[i, p] + _after(rest, left, p + 2, joint, grid, levels, value)
+            each[p] = odds[i, p, 0] + odds[i, p, 1]
+        _joint(each, joint)
+        costs[i, 0] = _after(level, idle, 0, joint, value)
+        costs[i, 1] = 1.0 + _after(level, stay if held == 1 else launch, 1, joint, value)
+        kept = costs[i, min(held, 1)]  # of keeping the placement
+        if held >= 2:
+            kept = ratio[i, held - 2] + _after(level, stay, held, joint, value)
+        for p in range(pools):
+            there = odds[i, p, 1].sum()
+            if there == 0.0 or held == p + 2:  # a launch that fails, or no launch
+                costs[i, p + 2] = kept
                 continue
-            costs[i, p + 2] = 0.0
-            for state in range(2):
-                share = there if state == 1 else 1.0 - there
-                if share <= 0.0:
-                    continue
-                each[p] = odds[p, state] / share
+            each[p] = odds[i, p, 1]
+            _joint(each, asked)
+            costs[i, p + 2] = there * ratio[i, p] + _after(level, launch, p + 2, asked, value)
+            each[p] = odds[i, p, 0]
+            if there < 1.0 - 1e-9:  # the launch may fail
                 _joint(each, asked)
-                if state == 1:
-                    cost = ratio[i, p] + _after(rest, left, p + 2, asked, grid, levels, value)
-                elif held == 0:  # the launch fails
-                    cost = _after(slack - tick, left, 0, asked, grid, levels, value)
-                else:
-                    cost = 1.0 if held == 1 else ratio[i, held - 2]
-                    cost += _after(slack - pending[i] / 60.0, left, held, asked, grid, levels, value)
-                costs[i, p + 2] += share * cost
-            each[p] = odds[p, 0] + odds[p, 1]
+                price = 0.0 if held == 0 else 1.0 if held == 1 else ratio[i, held - 2]
+                rest = idle if held == 0 else stay
+                costs[i, p + 2] += (1.0 - there) * price + _after(level, rest, held, asked, value)
+            each[p] += odds[i, p, 1]
 
 
 @njit(cache=True, nogil=True)
@@ -129,13 +149,7 @@ def write_unseen_costs(
     time_left: FloatArray,
     pending: FloatArray,
     placement: IntArray,
-    belief: FloatArray,  # (N, P, K, 2, B)
-    hazard: FloatArray,
-    advance: FloatArray,
-    prior: FloatArray,
-    drift: float,
-    of_state: IntArray,
-    phases: int,
+    odds: FloatArray,  # (N, P, 2, M)
     there_of: FloatArray,  # (C,)
     grid: FloatArray,
     levels: IntArray,
@@ -143,68 +157,113 @@ def write_unseen_costs(
     costs: FloatArray,  # (N, P + 2)
 ) -> None:
     """Write the costs of jobs `rows` where only the pool that is held or asked will be seen."""
-    pools = ratio.shape[1]
-    beliefs = there_of.shape[0]
-    spare = np.empty((2, *hazard.shape))
-    odds = np.empty((pools, 2, phases))
-    each = np.empty((pools, beliefs))
-    waited = np.empty((pools, beliefs))
-    joint = np.empty(value.shape[3])
+    pools, joint = ratio.shape[1], value.shape[3]
+    lower, upper = np.empty(pools, np.int64), np.empty(pools)
+    stride = np.ones(pools, np.int64)
+    for p in range(1, pools):
+        stride[p] = stride[p - 1] * there_of.shape[0]
+    at, weight = np.empty(joint, np.int64), np.empty(joint)
+    waits, stays, runs = np.empty(joint), np.empty(joint), np.empty(joint)
+    lost_at_launch, lost_later = np.empty(joint), np.empty(joint)
     for i in rows:
         slack = (time_left[i] - work_left[i]) / 60.0
-        left = max(time_left[i] / 60.0 / tick - 1.0, 0.0)
-        for p in range(pools):
-            phase_odds(belief[i, p], hazard, advance, prior, drift, of_state, spare, odds[p])
-            _on_grid(odds[p, 0, 1:].sum() + odds[p, 1, 1:].sum(), there_of, waited[p])
-        each[:] = waited
-        _joint(each, joint)
-        costs[i, 0] = _after(slack - tick, left, 0, joint, grid, levels, value)
+        level = _between_levels(levels, time_left[i] / 60.0 / tick - 1.0)
+        launch = _between(grid, slack - overhead)
+        stay = _between(grid, slack - pending[i] / 60.0)
         held = placement[i]
-        rest = slack - (pending[i] / 60.0 if held == 1 else overhead)
-        costs[i, 1] = 1.0 + _after(rest, left, 1, joint, grid, levels, value)
         for p in range(pools):
-            rest = slack - (pending[i] / 60.0 if held == p + 2 else overhead)
-            there = odds[p, 1].sum()
-            cost = there * ratio[i, p]
-            each[p] = 0.0
-            each[p, : phases - 1] = odds[p, 1, 1:]
-            _joint(each, joint)
-            cost += _after(rest, left, p + 2, joint, grid, levels, value)
-            each[p] = 0.0
-            each[p, 0] = odds[p, 1, 0]
-            _joint(each, joint)
-            cost += _after(rest, left, 0, joint, grid, levels, value)
-            if there < 1.0 - 1e-9:  # the launch may fail
-                _on_grid(odds[p, 0, 1:].sum() / (1.0 - there), there_of, each[p])
-                each[p] *= 1.0 - there
-                rest = slack - (tick if held == 0 else pending[i] / 60.0)
-                if held < 2:
-                    cost += (1.0 - there) * held
-                    _joint(each, joint)
-                    cost += _after(rest, left, held, joint, grid, levels, value)
-                else:
+            c, upper[p] = _between(there_of, odds[i, p, :, 1:].sum())
+            lower[p] = c * stride[p]
+        few = _mix(-1, -1, lower, upper, stride, at, weight)
+        _blend(level, _between(grid, slack - tick), 0, value, waits)
+        costs[i, 0] = _expect(waits, 0, few, at, weight)
+        _blend(level, stay if held == 1 else launch, 1, value, stays)
+        costs[i, 1] = 1.0 + _expect(stays, 0, few, at, weight)
+        _blend(level, launch, 0, value, lost_at_launch)
+        if held >= 2:
+            _blend(level, stay, held, value, stays)
+            _blend(level, stay, 0, value, lost_later)
+        for p in range(pools):
+            there = odds[i, p, 1].sum()
+            few = _mix(p, -1, lower, upper, stride, at, weight)
+            if held == p + 2:
+                cost = _found(odds[i, p, 1], stays, lost_later, 0, stride[p], few, at, weight)
+            else:
+                _blend(level, launch, p + 2, value, runs)
+                cost = _found(odds[i, p, 1], runs, lost_at_launch, 0, stride[p], few, at, weight)
+            cost += there * ratio[i, p]
+            if held != p + 2 and there < 1.0 - 1e-9:  # the launch may fail
+                c, high = _between(there_of, odds[i, p, 0, 1:].sum() / (1.0 - there))
+                first = c * stride[p]
+                if held >= 2:
                     r = held - 2
-                    cost += (1.0 - there) * ratio[i, r]
-                    each[r] = 0.0
-                    each[r, : phases - 1] = odds[r, 1, 1:]
-                    _joint(each, joint)
-                    cost += _after(rest, left, held, joint, grid, levels, value)
-                    each[r] = 0.0
-                    each[r, 0] = odds[r, 1, 0]
-                    _joint(each, joint)
-                    cost += _after(rest, left, 0, joint, grid, levels, value)
-                    each[r] = waited[r]
-            each[p] = waited[p]
+                    few = _mix(p, r, lower, upper, stride, at, weight)
+                    price = ratio[i, r]
+                    low = _found(odds[i, r, 1], stays, lost_later, first, stride[r], few, at, weight)
+                    first += stride[p]
+                    above = _found(odds[i, r, 1], stays, lost_later, first, stride[r], few, at, weight)
+                else:
+                    kept = stays if held == 1 else waits
+                    price = float(held)
+                    low = _expect(kept, first, few, at, weight)
+                    above = _expect(kept, first + stride[p], few, at, weight)
+                cost += (1.0 - there) * (price + (1.0 - high) * low + high * above)
             costs[i, p + 2] = cost
 
 
+@njit(inline="always")
+def _mix(
+    but: int,
+    nor: int,
+    lower: IntArray,
+    upper: FloatArray,
+    stride: IntArray,
+    at: IntArray,
+    weight: FloatArray,
+) -> int:
+    """Write the joint beliefs about all pools except two, and their weights; returns how many they are.
+
+    Each pool lies between two beliefs, of which the table's `lower` digit and the weight of the `upper` one
+    are given. The digits of the pools left out are 0.
+    """
+    at[0], weight[0] = 0, 1.0
+    few = 1
+    for p in range(lower.shape[0]):
+        if p in (but, nor):
+            continue
+        for n in range(few):
+            at[few + n] = at[n] + lower[p] + stride[p]
+            weight[few + n] = weight[n] * upper[p]
+            at[n] += lower[p]
+            weight[n] *= 1.0 - upper[p]
+        few *= 2
+    return few
+
+
+@njit(inline="always")
+def _expect(row: FloatArray, offset: int, few: int, at: IntArray, weight: FloatArray) -> float:
+    total: float = 0.0
+    for n in range(few):
+        total += weight[n] * row[at[n] + offset]
+    return total
+
+
 @njit(cache=True, nogil=True)
-def _on_grid(belief: float, there: FloatArray, weight: FloatArray) -> None:
-    """Write the weights of the two of the increasing beliefs `there` that `belief` lies between."""
-    last = there.shape[0] - 1
-    at = 0
-    while at < last - 1 and belief >= there[at + 1]:
-        at += 1
-    weight[:] = 0.0
-    weight[at + 1] = min(max((belief - there[at]) / max(there[at + 1] - there[at], 1e-12), 0.0), 1.0)
-    weight[at] = 1.0 - weight[at + 1]
+def _found(
+    odds: FloatArray,  # (M,)
+    runs: FloatArray,  # (J,)
+    lost: FloatArray,  # (J,)
+    offset: int,
+    stride: int,
+    few: int,
+    at: IntArray,
+    weight: FloatArray,
+) -> float:
+    """Expected cost-to-go of running in a pool that is next tick in each phase with probability `odds`.
+
+    `runs` is the cost-to-go there by phase with spot, `lost` that of an idle job whose pool has none.
+    """
+    total: float = odds[0] * _expect(lost, offset, few, at, weight)
+    for m in range(1, odds.shape[0]):
+        total += odds[m] * _expect(runs, offset + (m - 1) * stride, few, at, weight)
+    return total

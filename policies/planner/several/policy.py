@@ -6,10 +6,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numba import njit
 
 from policies.planner.cache import CACHE_BYTES, TableCache
-from policies.planner.several.belief import fold_pools
+from policies.planner.several.belief import (
+    UNKNOWN,
+    BeliefStep,
+    Float32Array,
+    Int8Array,
+    fold_pools,
+    halves,
+    odds_ahead,
+    shortlist,
+    write_odds,
+)
 from policies.planner.several.costs import write_seen_costs, write_unseen_costs
 from policies.planner.several.phases import Phases
 from policies.planner.several.tables import SeveralTables
@@ -52,6 +61,21 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
+class Lumped:
+    """A pool as the tables know it.
+
+    Attributes:
+        phases: Its phases.
+        ahead: (M, 2, S) probability of each phase at the next tick, from each entry of a belief.
+        outlook: (2, S) discounted share of time with spot to come, from each entry of a belief.
+    """
+
+    phases: Phases
+    ahead: Float32Array
+    outlook: Float32Array
+
+
+@dataclass(frozen=True, eq=False)
 class SeveralPools:
     """Minimises expected cost over several pools that are alike but for their prices.
 
@@ -62,9 +86,8 @@ class SeveralPools:
 
     model: SemiMarkovModel
     cache_bytes: int = CACHE_BYTES
-    _models: dict[tuple[float, tuple[int, int], bool], tuple[TickModel, Phases]] = field(
-        default_factory=dict, repr=False
-    )
+    _steps: dict[float, BeliefStep] = field(default_factory=dict, repr=False)
+    _lumped: dict[tuple[float, tuple[int, int], bool], Lumped] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _cache(self) -> TableCache[Settings, SeveralTables]:
@@ -73,12 +96,13 @@ class SeveralPools:
     def reset(self, jobs: int, pools: int) -> Memory:
         """Memory of jobs about to begin.
 
-        `belief` (N, P, K, 2, B) over type, state and age bucket of each pool; `begun` (N,) whether it means
-        anything yet.
+        `belief` (N, P, 2, K, B) over state, type and age bucket of each pool; `known` (N, P) the state that
+        the belief is certain of, or -1; `begun` (N,) whether it means anything yet.
         """
         types, _, buckets = self.model.hazard.shape
         return {
-            "belief": np.zeros((jobs, pools, types, 2, buckets)),
+            "belief": np.zeros((jobs, pools, 2, types, buckets), np.float32),
+            "known": np.full((jobs, pools), UNKNOWN, np.int8),
             "begun": np.zeros(jobs, np.bool_),
         }
 
@@ -90,24 +114,30 @@ class SeveralPools:
 
     def update(self, observation: DeadlineObservation, memory: Memory) -> Memory:
         """The memory after one more look at the pools."""
-        model, _ = self.models(observation.tick_seconds, UNSEEN_PHASES)
-        belief = np.array(memory["belief"], np.float64)
-        begun = np.array(memory["begun"], np.bool_)
+        step = self._step(observation.tick_seconds)
+        belief = np.ascontiguousarray(memory["belief"], np.float32)
+        known = np.ascontiguousarray(memory["known"], np.int8)
+        after, known_after = np.empty_like(belief), np.empty_like(known)
+        shape = (*known.shape, 2, -1)
         fold_pools(
             np.ascontiguousarray(observation.spot_available, np.bool_),
             observation.knowledge_age
             if isinstance(observation, PartialObservation)
             else np.zeros(observation.spot_available.shape, np.int64),
             np.ascontiguousarray(observation.placement, np.int64),
-            model.hazard,
-            model.advance,
-            model.stationary,
-            model.prior,
-            model.drift,
-            begun,
-            belief,
+            np.ascontiguousarray(memory["begun"], np.bool_),
+            known,
+            belief.reshape(shape),
+            step.start,
+            step.stay,
+            step.older,
+            step.ends,
+            step.prior,
+            step.drift,
+            known_after,
+            after.reshape(shape),
         )
-        return {"belief": belief, "begun": begun}
+        return {"belief": after, "known": known_after, "begun": np.ones(observation.jobs, np.bool_)}
 
     def expected_costs(self, observation: DeadlineObservation, memory: Memory) -> FloatArray:
         """Expected cost of each action until the job is done, whether it is legal or not.
@@ -119,37 +149,46 @@ class SeveralPools:
         Returns:
             (N, P + 2) on-demand ticks; infinite for pools that are not weighed.
         """
+        known = np.ascontiguousarray(memory["known"], np.int8)
+        belief = np.ascontiguousarray(memory["belief"], np.float32).reshape(*known.shape, 2, -1)
         placement = np.ascontiguousarray(observation.placement, np.int64)
-        belief = np.asarray(memory["belief"], np.float64)
         ratio = np.ascontiguousarray(observation.spot_price / observation.on_demand_price[:, None])
         unseen = isinstance(observation, PartialObservation) and observation.probes == 0
-        if observation.pools <= (MOST_UNSEEN if unseen else MOST_POOLS):
-            return self._costs(observation, placement, belief, ratio, unseen, PHASES[observation.pools])
-        most = MOST_UNSEEN if unseen else SHORTLIST
-        _, phases = self.models(observation.tick_seconds, UNSEEN_PHASES, unseen)
-        pool = np.empty((observation.jobs, most), np.int64)
+        most = MOST_UNSEEN if unseen else MOST_POOLS
+        if observation.pools <= most:
+            split = UNSEEN_PHASES if unseen else PHASES[observation.pools]
+            lumped = self._lump(observation.tick_seconds, split, unseen)
+            pool = np.broadcast_to(np.arange(observation.pools), ratio.shape)
+            return self._costs(observation, placement, known, belief, pool, ratio, lumped, unseen)
+        lumped = self._lump(observation.tick_seconds, UNSEEN_PHASES, unseen)
+        pool = np.empty((observation.jobs, MOST_UNSEEN if unseen else SHORTLIST), np.int64)
         place = np.empty(observation.jobs, np.int64)
-        _shortlist(placement, belief, ratio, phases.outlook, pool, place)
-        rows = np.arange(observation.jobs)[:, None]
-        few = self._costs(observation, place, belief[rows, pool], ratio[rows, pool], unseen, UNSEEN_PHASES)
+        shortlist(placement, known, belief, ratio, lumped.outlook, pool, place)
+        few_ratio = np.take_along_axis(ratio, pool, axis=1)
+        few = self._costs(observation, place, known, belief, pool, few_ratio, lumped, unseen)
         costs = np.full((observation.jobs, observation.pools + 2), np.inf)
         costs[:, :FIRST_SPOT] = few[:, :FIRST_SPOT]
-        costs[rows, pool + FIRST_SPOT] = few[:, FIRST_SPOT:]
+        np.put_along_axis(costs, pool + FIRST_SPOT, few[:, FIRST_SPOT:], axis=1)
         return costs
 
     def _costs(
         self,
         observation: DeadlineObservation,
         placement: IntArray,
-        belief: FloatArray,
+        known: Int8Array,
+        belief: Float32Array,
+        pool: IntArray,
         ratio: FloatArray,
+        lumped: Lumped,
         unseen: bool,
-        split: tuple[int, int],
     ) -> FloatArray:
-        model, phases = self.models(observation.tick_seconds, UNSEEN_PHASES if unseen else split, unseen)
+        """Costs over the Q pools (N, Q) of each job, of which `placement` and `ratio` speak."""
+        phases = lumped.phases
         rounded = np.minimum(np.maximum(np.rint(ratio / RATIO_STEP), 1.0) * RATIO_STEP, HIGHEST_RATIO)
         work_left = np.ascontiguousarray(observation.work_left, np.float64)
         time_left = np.ascontiguousarray(observation.time_left, np.float64)
+        odds = np.empty((*pool.shape, 2, phases.size))
+        write_odds(known, belief, lumped.ahead, pool, odds)
         costs = np.empty((observation.jobs, ratio.shape[1] + 2))
         for rows, key in _groups(observation.restart_overhead, rounded):
             overhead, ratios = key[0], key[1:]
@@ -168,33 +207,30 @@ class SeveralPools:
                 time_left,
                 np.ascontiguousarray(observation.pending_overhead, np.float64),
                 placement,
-                belief,
-            )
-            pool = (
-                model.hazard,
-                model.advance,
-                model.prior,
-                model.drift,
-                phases.of_state,
-                phases.size,
+                odds,
             )
             table = (tables.slack_minutes, tables.levels, tables.value)
             if unseen:
-                write_unseen_costs(*jobs, *pool, tables.there, *table, costs)
+                write_unseen_costs(*jobs, tables.there, *table, costs)
             else:
-                write_seen_costs(*jobs, *pool, *table, costs)
+                write_seen_costs(*jobs, *table, costs)
         return costs
 
-    def models(
-        self, tick_seconds: float, split: tuple[int, int], unseen: bool = False
-    ) -> tuple[TickModel, Phases]:
-        """The model in ticks of another length, and its phases without and with spot."""
+    def _step(self, tick_seconds: float) -> BeliefStep:
+        if tick_seconds not in self._steps:
+            self._steps[tick_seconds] = BeliefStep.of(TickModel.of(self.model, tick_seconds))
+        return self._steps[tick_seconds]
+
+    def _lump(self, tick_seconds: float, split: tuple[int, int], unseen: bool) -> Lumped:
+        """A pool with `split` phases without and with spot."""
         key = (tick_seconds, split, unseen)
-        if key not in self._models:
+        if key not in self._lumped:
             model = TickModel.of(self.model, tick_seconds)
             phases = Phases.of(model, tick_seconds, *split)
-            self._models[key] = (model, steadier(phases) if unseen else phases)
-        return self._models[key]
+            ahead = odds_ahead(model, phases.of_state, phases.size)
+            outlook = halves(phases.outlook)
+            self._lumped[key] = Lumped(steadier(phases) if unseen else phases, ahead, outlook)
+        return self._lumped[key]
 
     def _tables(self, settings: Settings, phases: Phases, time_left: float, slack: float) -> SeveralTables:
         def solve(ticks: int, slack_minutes: float) -> SeveralTables:
@@ -221,33 +257,3 @@ def _groups(overhead: FloatArray, ratio: FloatArray) -> list[tuple[IntArray, tup
     order = np.lexsort(keys.T[::-1])
     changes = np.flatnonzero((np.diff(keys[order], axis=0) != 0).any(axis=1)) + 1
     return [(part, tuple(keys[part[0]].tolist())) for part in np.split(rows[order], changes)]
-
-
-@njit(cache=True, nogil=True)
-def _shortlist(
-    placement: IntArray,
-    belief: FloatArray,  # (N, P, K, 2, B)
-    ratio: FloatArray,  # (N, P)
-    outlook: FloatArray,  # (K, 2, B)
-    pool: IntArray,  # (N, Q)
-    place: IntArray,
-) -> None:
-    """Write Q of the P pools, in their order, and the placement among them.
-
-    The held pool is one of them; the others are those whose hours to come would cost least, with on-demand
-    for the time without spot.
-    """
-    pools, wanted = ratio.shape[1], pool.shape[1]
-    price = np.empty(pools)
-    for i in range(placement.shape[0]):
-        for p in range(pools):
-            share = (belief[i, p] * outlook).sum()
-            price[p] = 1.0 - share * (1.0 - ratio[i, p])
-            if placement[i] == p + 2:
-                price[p] = -1.0
-        chosen = np.sort(np.argsort(price, kind="mergesort")[:wanted])
-        place[i] = min(placement[i], 1)
-        for q in range(wanted):
-            pool[i, q] = chosen[q]
-            if placement[i] == chosen[q] + 2:
-                place[i] = q + 2
