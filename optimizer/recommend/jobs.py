@@ -49,16 +49,20 @@ class JobOutcome:
     """What a policy did in N windows; arrays are (N,) unless said.
 
     Attributes:
-        cost: USD.
-        on_demand: USD of the same runs on on-demand capacity.
+        cost: USD, `lateness` included.
+        lateness: USD of it for being done after the due time.
+        on_demand: USD of the same runs on on-demand capacity; what commitments pay of it is not in it.
+        on_demand_lateness: USD that these would cost for lateness.
         runs: Runs in each window.
-        missed: Of them late.
+        missed: Of them not done by their deadline.
         interruptions: Times that a run was interrupted.
-        hours: (N, P + 1) instance-hours per pool and on-demand.
+        hours: (N, P + 1) instance-hours per pool and on-demand, there without committed instances.
     """
 
     cost: FloatArray
+    lateness: FloatArray
     on_demand: FloatArray
+    on_demand_lateness: FloatArray
     runs: FloatArray
     missed: FloatArray
     interruptions: FloatArray
@@ -75,9 +79,10 @@ def replay_job(case: JobCase, policy: str, world: World | None = None) -> JobOut
     job = case.job
     stack = stack_of_markets(case.markets, other)
     market, start, where = _runs(case)
-    costs, misses, broken = np.zeros(len(start)), np.zeros(len(start)), np.zeros(len(start))
+    costs, late, misses, broken = (np.zeros(len(start)) for _ in range(4))
     hours = np.zeros((len(start), stack.pools + 1))
-    per_tick = stack.tick_seconds / 3600.0 * job.nodes
+    per_tick = np.full(stack.pools + 1, stack.tick_seconds / 3600.0 * job.nodes)
+    per_tick[-1] -= stack.tick_seconds / 3600.0 * job.committed
     for first in range(0, len(start), ROWS_AT_ONCE):
         rows = slice(first, first + ROWS_AT_ONCE)
         batch = _begun(stack, case, market[rows], start[rows], other)
@@ -90,16 +95,18 @@ def replay_job(case: JobCase, policy: str, world: World | None = None) -> JobOut
             for option, column in [(ON_DEMAND, stack.pools)] + [
                 (FIRST_SPOT + p, p) for p in range(stack.pools)
             ]:
-                hours[rows][place[running & (granted == option)], column] += per_tick
+                hours[rows][place[running & (granted == option)], column] += per_tick[column]
             batch.step(action)
-        costs[rows], misses[rows] = batch.cost, batch.missed
+        costs[rows], late[rows], misses[rows] = batch.cost, batch.lateness, batch.missed
         broken[rows] = batch.counts[:, INTERRUPTIONS]
     base = _begun(stack, case, market, start, other)
     while not base.done.all():
         base.step(np.full(base.size, ON_DEMAND, np.int64))
     return JobOutcome(
         cost=costs[where].sum(axis=1),
-        on_demand=base.cost[where].sum(axis=1),
+        lateness=late[where].sum(axis=1),
+        on_demand=(base.cost - base.lateness)[where].sum(axis=1),
+        on_demand_lateness=base.lateness[where].sum(axis=1),
         runs=np.full(len(case.start), float(case.runs)),
         missed=misses[where].sum(axis=1),
         interruptions=broken[where].sum(axis=1),
@@ -144,6 +151,9 @@ def _begun(
         restart_overhead=job.restart_overhead_seconds,
         checkpoint_interval=job.checkpoint_interval_seconds,
         nodes=job.nodes,
+        committed=job.committed,
+        due=job.due_or_deadline_seconds,
+        lateness_price=job.lateness_usd_per_hour,
         spot_scale=world.spot_price,
         on_demand_scale=_on_demand_scale(mean, case)[market],
     )

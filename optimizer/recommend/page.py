@@ -88,7 +88,7 @@ def _overview_row(one: WorkloadReport) -> list[dict[str, object]]:
             (low, f"{low:,.0f} to {high:,.0f}" if moved else ""),
             (decision.action, "move" if moved else "change nothing"),
             (decision.policy or "", decision.policy or ""),
-            _sla(scenario.sla if moved and scenario else None),
+            _sla(scenario.sla, scenario.lateness_words) if moved and scenario else _sla(None),
         ]
     )
 
@@ -108,7 +108,7 @@ def _scenario_row(one: Scenario) -> list[dict[str, object]]:
             (one.monthly_usd, f"{one.monthly_usd:,.2f}"),
             (low, f"{low:,.0f} to {high:,.0f}" if one.monthly_interval_usd else ""),
             (one.saving_usd, f"{one.saving_usd:,.2f}{share}"),
-            _sla(one.sla),
+            _sla(one.sla, one.lateness_words),
             (
                 -1.0 if one.interruptions_per_week is None else one.interruptions_per_week,
                 "" if one.interruptions_per_week is None else f"{one.interruptions_per_week:.1f}",
@@ -118,13 +118,14 @@ def _scenario_row(one: Scenario) -> list[dict[str, object]]:
     )
 
 
-def _sla(sla: Sla | None) -> tuple[object, str]:
+def _sla(sla: Sla | None, lateness: str = "") -> tuple[object, str]:
     if sla is None:
         return "", ""
     mark = "✓" if sla.holds else "✗"
     if sla.measure == "availability":
         return sla.value, f"{mark} {sla.value:.4f}, surely {sla.bound:.4f} of {sla.target:.4g}"
-    return sla.value, f"{mark} {sla.value:.2%} late, surely below {sla.bound:.1%}"
+    late = f"; {lateness}" if lateness else ""
+    return sla.value, f"{mark} {sla.value:.2%} past the deadline, surely below {sla.bound:.1%}{late}"
 
 
 def _cells(cells: list[Any]) -> list[dict[str, object]]:

@@ -113,7 +113,7 @@ def _workload(
     scenario = one.scenarios[decision.role]
     used = {hours.pool for hours in scenario.hours if hours.option == "spot"}
     # What a commitment covers goes on as it is: neither its instances nor its cost are the controller's.
-    covered = subject.committed_monthly
+    covered, whole = subject.committed_monthly, subject.whole
     shared: dict[str, Any] = {
         "name": workload.name,
         "pools": tuple(
@@ -130,8 +130,9 @@ def _workload(
         "policy": policy,
         "expected": Expected(
             hours=HOURS_PER_MONTH,
-            cost_usd=max(scenario.monthly_usd - covered, 0.0),
-            on_demand_usd=max(one.scenarios["on-demand"].monthly_usd - covered, 0.0),
+            cost_usd=max(scenario.monthly_usd - covered, 0.0) * whole,
+            lateness_usd=scenario.lateness_usd,
+            on_demand_usd=max(one.scenarios["on-demand"].monthly_usd - covered, 0.0) * whole,
             present_usd=max(subject.billed.monthly - covered, 0.0),
             saving_interval_usd=scenario.saving_interval_usd,
         ),
@@ -140,14 +141,18 @@ def _workload(
         )[:50],
     }
     if workload.job is not None and workload.kind == "deadline-job":
-        begins = _next_run(one, found, created)
+        begins, due = _next_run(one, found, created), workload.job.due_hours
         return DeadlineWorkload(
             kind="deadline",
             begins=begins,
             deadline=begins + timedelta(hours=workload.job.deadline_hours),
+            due=None if due is None else begins + timedelta(hours=due),
+            lateness_usd_per_hour=workload.job.lateness_usd_per_hour,
             work_hours=workload.job.work_hours,
             restart_overhead_minutes=workload.job.restart_overhead_minutes,
             checkpoint_interval_minutes=workload.job.checkpoint_interval_minutes,
+            checkpoint_cost_minutes=workload.job.checkpoint_cost_minutes,
+            committed=workload.job.committed,
             nodes=workload.job.nodes,
             **shared,
         )

@@ -122,7 +122,7 @@ def prepare(
     obstacles, missing = _obstacles(workload, bill, known, found.span.hours, hours, rate)
     missing += matched.missing if not obstacles or matched.missing else ()
     if matched.missing:
-        obstacles += ("no market speaks for it",)
+        obstacles += ("no market speaks for it", *matched.other_product)
     case: Case | JobCase | None = None
     market: MarketUse | None = None
     assumptions: list[str] = _assumptions(workload, matched, source)
@@ -312,6 +312,16 @@ def _case(
         f"one run of {job.nodes} × {job.work_seconds / 3600:g} h every {job.deadline_seconds / 3600:g} h, "
         "due when the next begins; the ratio to on-demand found so is applied to the hours that were billed"
     ]
+    if job.lateness_usd_per_hour > 0:
+        notes.append(
+            f"being done more than {job.due_or_deadline_seconds / 3600:g} h after its begin costs "
+            f"{job.lateness_usd_per_hour:g} USD/h, to which all scenarios are held; whether runs were late "
+            "as billed is not known, and taken as no"
+        )
+    if job.committed:
+        notes.append(
+            f"{job.committed} of its {job.nodes} instances are committed: on demand only the others are paid"
+        )
     return case, notes
 
 

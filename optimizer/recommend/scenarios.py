@@ -52,11 +52,13 @@ def judged(subject: Subject, trials: Trials) -> Judged:
     }
     monthly: dict[Role, FloatArray] = {}
     if subject.billed.on_demand_rate is not None:
-        cost = subject.committed_monthly + subject.residual_on_demand
+        late = _lateness(subject, trials.get("static-mix"), of_on_demand=True)
+        cost = subject.committed_monthly + subject.residual_on_demand + late
         scenarios["on-demand"] = Scenario(
             role="on-demand",
             policy="on-demand",
             monthly_usd=cost,
+            lateness_usd=late,
             saving_usd=bill - cost,
             saving_share=_share(bill - cost, bill),
             hours=(*_committed(subject), Hours(option="on-demand", pool=None, hours=subject.residual_hours)),
@@ -81,6 +83,7 @@ def _replayed(subject: Subject, role: Role, trial: Trial, monthly: FloatArray) -
         role=role,
         policy=trial.policy,
         monthly_usd=cost,
+        lateness_usd=_lateness(subject, trial),
         monthly_interval_usd=(low, high),
         saving_usd=bill - cost,
         saving_share=_share(bill - cost, bill),
@@ -90,6 +93,14 @@ def _replayed(subject: Subject, role: Role, trial: Trial, monthly: FloatArray) -
         hours=() if outcome is None else (*_committed(subject), *_hours(subject, outcome)),
         assumed=bool(market.assumed),
     )
+
+
+def _lateness(subject: Subject, trial: Trial | None, *, of_on_demand: bool = False) -> float:
+    """USD a month for being late, scaled like all other costs of a job."""
+    if trial is None or not isinstance(trial.outcome, JobOutcome):
+        return 0.0
+    late = trial.outcome.on_demand_lateness if of_on_demand else trial.outcome.lateness
+    return float(late.sum() / trial.outcome.on_demand.sum()) * subject.residual_on_demand
 
 
 def spans_of(market: MarketUse) -> Spans:
@@ -168,11 +179,12 @@ def totals(found: Sequence[Judged], recommended: Sequence[Role], windows: int) -
     for role in (*roles, "recommended"):
         picked: list[Role] = list(recommended) if role == "recommended" else [role] * len(found)
         sums = np.zeros(windows)
-        cost, assumed = 0.0, False
+        cost, late, assumed = 0.0, 0.0, False
         rests: list[Spans] = []
         for one, mine in zip(found, picked, strict=True):
             scenario = one.scenarios.get(mine, one.scenarios["as-billed"])
             cost += scenario.monthly_usd
+            late += scenario.lateness_usd
             values = one.monthly.get(scenario.role)
             if values is None or one.subject.market is None:
                 sums += scenario.monthly_usd
@@ -186,6 +198,7 @@ def totals(found: Sequence[Judged], recommended: Sequence[Role], windows: int) -
             Scenario(
                 role=role,
                 monthly_usd=cost,
+                lateness_usd=late,
                 monthly_interval_usd=bounds,
                 saving_usd=billed - cost,
                 saving_share=_share(billed - cost, billed),
