@@ -145,7 +145,7 @@ class Controller:
             self._note_move,
             self._tell_outside,
         )
-        self.rebalance = Rebalance(journal)
+        self.rebalance = Rebalance(journal, {name for fleet, _ in self.services for name in fleet.names})
         self._present_cost = float(journal.recall("present_cost") or 0.0)
         self._journal_full = False
         self._sight: Sight | None = None
@@ -286,7 +286,7 @@ class Controller:
         lost = take_in(self.inventory, sight, self.settings.grace_seconds, self._known, self.tell)
         report.lost = sum(len(rows) for rows in lost.values())
         report.lost_in = {row.pool for rows in lost.values() for row in rows if row.option == "spot"}
-        gone = [row.id for rows in lost.values() for row in rows if row.option == "spot"]
+        gone = [row for rows in lost.values() for row in rows if row.option == "spot"]
         self.rebalance.note(sight.notices, gone, self.inventory, sight.now)
         doubt = self._resolve(sight)
         interrupted = self._account(sight, lost)
@@ -382,7 +382,8 @@ class Controller:
                 leave=self.rebalance.leaving(fleet, self.inventory),
             )
         for services, service_policy in self.services:
-            held, _ = services.counts(self.inventory, sight.now)
+            held, ready = services.counts(self.inventory, sight.now)
+            share = self.settings.guards.max_pool_share
             decisions[services.key], memories[services.key] = decide_services(
                 services,
                 service_policy,
@@ -390,8 +391,18 @@ class Controller:
                 held=held,
                 price=sight.price,
                 stale=stale_rows(services, sight.stale),
-                max_pool_share=self.settings.guards.max_pool_share,
+                max_pool_share=share,
                 between=between,
+            )
+            self.rebalance.steer(
+                services,
+                decisions[services.key],
+                ready,
+                held,
+                self.inventory,
+                sight,
+                max_pool_share=share,
+                others=self._groups.workloads,
             )
         tell_fallbacks(decisions, self._tell_outside)
         return decisions, memories
@@ -412,6 +423,7 @@ class Controller:
                 sight.price,
                 service_policy.name,
                 self._groups.workloads,
+                self.rebalance.away,
             )
             moves += self._groups.moves(services, decision, self.inventory, sight, service_policy.name)
         return moves

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
@@ -217,10 +217,11 @@ def service_moves(
     price: Mapping[str, float],
     policy: str,
     others: AbstractSet[str] = frozenset(),
+    leaving: Collection[str] = (),
 ) -> list[Move]:
     """Moves of services: launches where fewer are held than asked, the youngest go where more are.
 
-    `others` are services that somebody else's group holds.
+    `others` are services that somebody else's group holds; instances that are `leaving` go first.
     """
     difference = decision.wanted - held
     moves = []
@@ -243,7 +244,7 @@ def service_moves(
                     for one in live
                     if (one.option == "spot" and one.pool == pool.name if spot else one.option == "on-demand")
                 ]
-                terminate += fits[change:]
+                terminate += sorted(fits, key=lambda one: one.id in leaving)[change:]
         why = decision.why.get(row) or (
             f"{policy}: {int(decision.wanted[row].sum())} asked for a demand of {int(fleet.demand[row])}"
         )

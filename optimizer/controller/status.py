@@ -93,6 +93,7 @@ def snapshot(controller: Controller, report: Report, counts: Counts) -> dict[str
         "rebalance_precision": round(controller.rebalance.precision, 4),
         "rebalance_recall": round(controller.rebalance.recall, 4),
         "rebalance_recommended": controller.rebalance.counts["recommended"],
+        "rebalance": controller.rebalance.published(),
         "canary": controller.canary.state if controller.canary is not None else None,
         "least_slack_hours": None if np.isinf(headroom) else round(float(headroom), 4),
         "instances": sum(1 for _ in controller.inventory.all_live()),
@@ -181,12 +182,6 @@ def prometheus(status: dict[str, Any], counts: Counts) -> str:
         ("saved_usd", "Savings so far against on-demand capacity, cost of lateness taken off."),
         ("present_usd", "Cost so far of the placements that the plan found."),
         ("instances", "Instances held."),
-        (
-            "rebalance_precision",
-            "Share of rebalance recommendations that an interruption followed in an hour.",
-        ),
-        ("rebalance_recall", "Share of interruptions that a recommendation preceded."),
-        ("rebalance_recommended", "Rebalance recommendations whose hour is over."),
         ("policy_latency_seconds", "Time of the last policy call."),
         ("decide_seconds", "Time from observing to guarded moves."),
         ("price_age_seconds", "Age of the oldest price in use."),
@@ -197,6 +192,13 @@ def prometheus(status: dict[str, Any], counts: Counts) -> str:
     metric(
         "paused", "gauge", "1 while paused or killed.", [("", float(status["paused"] or status["killed"]))]
     )
+    for part, help_text in (
+        ("precision", "Share of rebalance recommendations that an interruption followed in an hour."),
+        ("recall", "Share of interruptions that a rebalance recommendation preceded."),
+        ("recommended", "Rebalance recommendations whose hour is over."),
+    ):
+        found = status["rebalance"].items()
+        metric(f"rebalance_{part}", "gauge", help_text, [(f'{{kind="{k}"}}', one[part]) for k, one in found])
     metric("held", "gauge", "1 while nothing is done.", [("", float(status["state"] != "running"))])
     services = [one for one in status["workloads"] if one["kind"] == "service"]
     metric(

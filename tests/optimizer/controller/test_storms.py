@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from optimizer.fake_aws import FakeAws, Fault, Options
 from tests.optimizer.controller.scene import Begin, job, market, on_fake, plan, service
 
 WARNING = "EC2 Spot Instance Interruption Warning"
-REBALANCE = "EC2 Instance Rebalance Recommendation"
 
 
 @pytest.mark.parametrize("copies", [50, pytest.param(500, marks=pytest.mark.slow)])
@@ -136,56 +134,3 @@ def test_a_pool_that_flaps_at_every_tick_is_bounded(begin: Begin) -> None:
     per_hour = np.convolve(launches, np.ones(6), "valid")
     assert per_hour.max() <= 3
     assert sum(launches) >= 20, "it does not give up on the pool either"
-
-
-def test_rebalance_recommendations_alone_move_nothing(begin: Begin) -> None:
-    of = market([[9] * 99])
-    the_plan = plan(of, job(of, policy="spot-when-available"))
-    with FakeAws(of) as fake:
-        run = begin(the_plan, fake, provider=on_fake(fake, the_plan))
-        run.controller.run_tick()
-        before = {row.id for row in run.controller.inventory.all_live()}
-        for one in before:
-            fake.publish("us-east-1", REBALANCE, one, {"instance-id": one}, copies=3)
-        for _ in range(8):
-            fake.advance(600)
-            report = run.controller.run_tick()
-            assert report.lost == 0
-            assert {row.id for row in run.controller.inventory.all_live()} == before
-        assert run.controller.rebalance.counts["recommended"] == 1
-        assert run.controller.rebalance.precision == 0.0
-
-
-def test_a_recommendation_is_followed_when_that_pays(begin: Begin) -> None:
-    """Much unsaved work and a small restart: leaving is cheaper than waiting for the interruption."""
-    of = market([[9] * 99, [9] * 99], spot=[[1.0], [1.1]])
-    dear: dict[str, Any] = {"checkpoint_interval_minutes": 300.0, "overhead_minutes": 1.0}
-    the_plan = plan(
-        of,
-        job(of, "unsaved", policy="spot-when-available", deadline_hours=40.0, **dear),
-        job(of, "saved", policy="spot-when-available", deadline_hours=40.0),
-    )
-    with FakeAws(of) as fake:
-        run = begin(the_plan, fake, provider=on_fake(fake, the_plan))
-        for _ in range(7):
-            run.controller.run_tick()
-            fake.advance(600)
-        before = {row.workload: row for row in run.controller.inventory.all_live()}
-        for row in before.values():
-            fake.publish("us-east-1", REBALANCE, row.id, {"instance-id": row.id})
-        work = run.controller.jobs[0][0].work_left.copy()
-        report = run.controller.run_tick()
-        after = {row.workload: row for row in run.controller.inventory.all_live()}
-        assert after["saved"].id == before["saved"].id
-        assert after["unsaved"].pool == "aws/us-east-1b/m5.large"
-        assert "rebalance" in {trip.guard for trip in report.trips}
-        assert (run.controller.jobs[0][0].work_left <= work).all(), "a planned move loses no work"
-        fake.interrupt(after["saved"].id)
-        fake.advance(600)
-        run.controller.run_tick()
-        found = run.controller.rebalance
-        assert (found.counts["followed"], found.recall) == (1, 1.0)
-        assert (
-            begin(the_plan, fake, provider=on_fake(fake, the_plan)).controller.rebalance.counts
-            == found.counts
-        )
