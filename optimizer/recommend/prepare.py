@@ -122,7 +122,7 @@ def prepare(
     obstacles, missing = _obstacles(workload, bill, known, found.span.hours, hours, rate)
     missing += matched.missing if not obstacles or matched.missing else ()
     if matched.missing:
-        obstacles += ("no market speaks for it", *matched.other_product)
+        obstacles += ("no market speaks for it", *(f"not used: {text}" for text in matched.not_matched[:3]))
     case: Case | JobCase | None = None
     market: MarketUse | None = None
     assumptions: list[str] = _assumptions(workload, matched, source)
