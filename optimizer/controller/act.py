@@ -143,6 +143,7 @@ class Actor:
         pools: Mapping[str, PlanPool],
         *,
         known: AbstractSet[str],
+        shadow: bool,
         resend_seconds: float,
         grace_seconds: float,
         may_launch: bool,
@@ -158,6 +159,7 @@ class Actor:
             described: What the cloud describes now.
             pools: Of the plan.
             known: Workloads of the plan; a launch for another is not sent again.
+            shadow: Whether this is shadow mode; calls of other modes are not its business, nor the reverse.
             resend_seconds: Age up to which a launch is sent again.
             grace_seconds: Time that instances take to appear.
             may_launch: False looks only.
@@ -171,7 +173,7 @@ class Actor:
         for one in described:
             by_token.setdefault(one.token, []).append(one)
         running = {one.id for one in described if one.state in ("pending", "running")}
-        for intent, at in self._journal.open_intents():
+        for intent, at in self._journal.open_intents(shadow=shadow):
             if intent.action in ("shape", "remove"):
                 # set to a value, or looked at anew: the group as it is now decides what comes next
                 settled.append((intent.token, "failed", "read back: the group is described as it is"))

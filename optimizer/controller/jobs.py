@@ -19,7 +19,6 @@ from policies.protocol import Memory
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineObservation
 from simulator.deadline.kernel import EPSILON_SECONDS
 from simulator.deadline.observation import BoolArray, FloatArray, IntArray
-from simulator.errors import InputError
 
 STATE = (
     "work_left",
@@ -33,7 +32,10 @@ STATE = (
     "moved_at",
     "done",
     "missed",
+    "on_demand_before",
 )
+TERMS = ("begins", "deadline", "due", "work_total")
+"""What a run of a job is about; those of an earlier run hold until that is done."""
 
 
 class JobFleet:
@@ -41,7 +43,8 @@ class JobFleet:
 
     Arrays, (N,) unless said: `work_left`, `unsaved`, `pending` in seconds, `placement` as in the simulator,
     `cost` USD so far that the cloud bills, `lateness` USD so far for being late, `rate` USD/h of the present
-    placement, `at` time of the last look, `done`, `missed`.
+    placement, `at` time of the last look, `done`, `missed`, `earlier` whether it still runs on the terms of
+    the plan before, `on_demand_before` USD that its earlier run would have cost on on-demand capacity.
     `pool_index` (N, P) points into `pools`; the last column of every count is on-demand capacity.
     """
 
@@ -78,29 +81,14 @@ class JobFleet:
         self.moved_at = np.full(self.size, -np.inf)
         self.done: BoolArray = np.zeros(self.size, np.bool_)
         self.missed: BoolArray = np.zeros(self.size, np.bool_)
+        self.on_demand_before = np.zeros(self.size)
+        self.earlier: BoolArray = np.zeros(self.size, np.bool_)
+        self._terms = {name: getattr(self, name).copy() for name in TERMS}
         self.memory: Memory = {}
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Everything that a restart needs, the policy's memory included."""
-        return {
-            **{name: getattr(self, name) for name in STATE},
-            **{f"memory.{name}": np.asarray(array) for name, array in self.memory.items()},
-        }
-
-    def restore(self, saved: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from what `state` gave.
-
-        Raises:
-            InputError: It is of other jobs.
-        """
-        for name in STATE:
-            if name not in saved or saved[name].shape != getattr(self, name).shape:
-                raise InputError(f"journal: the saved state of {self.key} does not fit the plan's jobs")
-        for name in STATE:
-            setattr(self, name, np.array(saved[name]))
-        self.memory = {
-            name.removeprefix("memory."): array for name, array in saved.items() if name.startswith("memory.")
-        }
+        """What a restart needs, apart from the policy's memory; `handover` puts it back."""
+        return {name: getattr(self, name) for name in (*STATE, *TERMS)}
 
     @property
     def active(self) -> BoolArray:
@@ -136,6 +124,7 @@ class JobFleet:
             held: What `held` gives now.
             lost_at: When instances of a workload ended; None = nobody knows.
         """
+        self._begin_anew()
         seen = np.isfinite(self.at) & ~self.done
         placed = seen & (self.placement != IDLE)
         kept = self._satisfied(self.placement, held)
@@ -173,6 +162,18 @@ class JobFleet:
         self.unsaved[lost] = 0.0
         self.at = np.where(seen | (~self.done & (now >= self.begins)), now, self.at)
         return [self.names[row] for row in np.flatnonzero(lost)]
+
+    def _begin_anew(self) -> None:
+        """Jobs that were finished on the terms of the plan before wait for the run that this plan has."""
+        rows = np.flatnonzero(self.earlier & self.done)
+        self.on_demand_before[rows] = self.on_demand_cost[rows]
+        for name, terms in self._terms.items():
+            getattr(self, name)[rows] = terms[rows]
+        self.work_left[rows] = self.work_total[rows]
+        self.at[rows] = np.nan
+        self.placement[rows] = IDLE
+        for flags in (self.done, self.missed, self.earlier):
+            flags[rows] = False
 
     def adopt(self, held: IntArray, inventory: Inventory, now: float) -> None:
         """Take over jobs that run although nothing is recorded: another one began them, or one that died.
@@ -264,7 +265,7 @@ class JobFleet:
         """(N,) USD that the work done so far costs on on-demand capacity, with its share of one launch."""
         hours = (self.work_total + self.restart_overhead) / 3600.0
         share = 1.0 - np.minimum(self.work_left / self.work_total, 1.0)
-        return np.asarray(self.on_demand_price * self.paid * hours * share)
+        return np.asarray(self.on_demand_before + self.on_demand_price * self.paid * hours * share)
 
     def expected_lateness(self, now: float) -> FloatArray:
         """(N,) USD for being late: so far, and what is to come if work goes on from now without a break.

@@ -25,6 +25,7 @@ from optimizer.controller.decide import (
 from optimizer.controller.fleets import make_fleets, present_rate
 from optimizer.controller.groups import GroupKeeper
 from optimizer.controller.guard import Situation, guard
+from optimizer.controller.handover import state_of, take_over
 from optimizer.controller.hook import CheckpointHook
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.jobs import JobFleet
@@ -37,7 +38,7 @@ from optimizer.controller.providers import CloudError, Provider
 from optimizer.controller.rebalance import Rebalance
 from optimizer.controller.report import Report
 from optimizer.controller.services import ServiceFleet
-from optimizer.controller.shadow import Shadow
+from optimizer.controller.shadow import PREFIX, Shadow
 from optimizer.controller.situation import add_history, limits_of, trips_of
 from optimizer.plan import Plan
 from policies.protocol import Memory
@@ -98,10 +99,12 @@ class Controller:
         self.jobs, self.services = make_fleets(plan)
         self._known = frozenset(name for fleet in self.fleets for name in fleet.row)
         self.pools = {name: pool for fleet in self.fleets for name, pool in fleet.pools.items()}
-        self._restore()
-        self.inventory = Inventory(journal.live_instances())
+        take_over(journal, self.jobs, self.services, self._scope)
+        shadow_only = self.mode == "shadow"
+        rows = [row for row in journal.live_instances() if row.id.startswith(PREFIX) == shadow_only]
+        self.inventory = Inventory(rows)
         if self.mode == "shadow":
-            shadow = Shadow(provider.capacity, provider.clock, journal.live_instances(), self.pools)
+            shadow = Shadow(provider.capacity, provider.clock, rows, self.pools)
             self.provider = Provider(provider.name, provider.clock, provider.prices, shadow)
         last = journal.last_tick()
         self.watch = Watch(
@@ -149,7 +152,7 @@ class Controller:
         self._present_cost = float(journal.recall("present_cost") or 0.0)
         self._journal_full = False
         self._sight: Sight | None = None
-        self._decided = journal.last_decided()
+        self._decided = journal.last_decided(self.mode, plan.checksum)
 
     @property
     def fleets(self) -> list[JobFleet | ServiceFleet]:
@@ -217,6 +220,11 @@ class Controller:
     def next_tick(self, now: float) -> float:
         """When the tick after `now` begins."""
         return self.plan.created.timestamp() + (self.tick_number(now) + 1) * self.plan.tick_seconds
+
+    @property
+    def _scope(self) -> str:
+        """Of saved state: what a shadow imagines is nothing that another mode may believe."""
+        return "shadow:" if self.mode == "shadow" else ""
 
     @property
     def listens(self) -> bool:
@@ -339,6 +347,7 @@ class Controller:
                 sight.instances or (),
                 self.pools,
                 known=self._known,
+                shadow=self.mode == "shadow",
                 resend_seconds=self.plan.tick_seconds,
                 grace_seconds=self.settings.grace_seconds,
                 may_launch=self.mode in ("apply", "canary") and not self._held_back(sight),
@@ -489,12 +498,13 @@ class Controller:
                     "cost_usd": self.cost,
                     "present_usd": self._present_cost,
                     "held": report.held,
+                    "plan": self.plan.checksum,
                     "decided": bool(decisions) and not report.held,
                     "launched": report.outcome.launched,
                     "terminated": report.outcome.terminated,
                     "lost": report.lost,
                 },
-                {fleet.key: fleet.state() for fleet in self.fleets},
+                {self._scope + fleet.key: state_of(fleet) for fleet in self.fleets},
                 self.inventory.take_changed(),
                 [(trip.guard, trip.workload, trip.wanted, trip.got) for trip in report.trips],
                 () if sight.instances is None else self._seen(report, sight),
@@ -517,10 +527,3 @@ class Controller:
         short = {pool for _, pool, option in report.outcome.without_capacity if option == "spot"}
         refused = short | report.lost_in
         return [(name, sight.price.get(name), held[name], name in refused) for name in self.pools]
-
-    def _restore(self) -> None:
-        """Take over saved state; a new plan begins its workloads anew and keeps what runs, by tags."""
-        for fleet in self.fleets:
-            saved = self.journal.load_state(fleet.key)
-            if saved is not None:
-                fleet.restore(saved)

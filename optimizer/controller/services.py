@@ -12,7 +12,6 @@ from optimizer.controller.inventory import Inventory
 from optimizer.plan import FixedDemand, SeriesDemand, ServiceWorkload
 from policies.protocol import Memory
 from simulator.deadline.observation import FloatArray, IntArray
-from simulator.errors import InputError
 from simulator.market import ticks_for
 from simulator.service import ServiceObservation
 
@@ -71,26 +70,8 @@ class ServiceFleet:
         self.memory: Memory = {}
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Everything that a restart needs, the policy's memory included."""
-        return {
-            **{name: getattr(self, name) for name in STATE},
-            **{f"memory.{name}": np.asarray(array) for name, array in self.memory.items()},
-        }
-
-    def restore(self, saved: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from what `state` gave.
-
-        Raises:
-            InputError: It is of other services.
-        """
-        for name in STATE:
-            if name not in saved or saved[name].shape != getattr(self, name).shape:
-                raise InputError(f"journal: the saved state of {self.key} does not fit the plan's services")
-        for name in STATE:
-            setattr(self, name, np.array(saved[name]))
-        self.memory = {
-            name.removeprefix("memory."): array for name, array in saved.items() if name.startswith("memory.")
-        }
+        """What a restart needs, apart from the policy's memory; `handover` puts it back."""
+        return {name: getattr(self, name) for name in STATE}
 
     def look(self, now: float, group_demand: Mapping[str, int]) -> None:
         """Account for the time since the last look and read the demand of the tick that begins.

@@ -11,6 +11,9 @@ from optimizer.controller.journal import InstanceRow
 from optimizer.controller.providers import Capacity, Clock, Instance, Launch, LaunchResult, NoCapacity
 from optimizer.plan import PlanPool
 
+PREFIX = "shadow-"
+"""Of the names of instances that are nowhere but in the journal."""
+
 
 class Shadow:
     """A capacity that grants what the real one says it would, and launches nothing.
@@ -64,7 +67,7 @@ class Shadow:
             granted = min(granted, max(offered - held, 0))
         if granted < request.at_least:
             raise NoCapacity(f"{request.pool.name} would have {granted} of {request.count} instances")
-        ids = tuple(f"shadow-{secrets.token_hex(8)}" for _ in range(granted))
+        ids = tuple(f"{PREFIX}{secrets.token_hex(8)}" for _ in range(granted))
         for one in ids:
             self._held[one] = Instance(
                 one,

@@ -112,8 +112,12 @@ class Journal:
             )
             self._put_instances(cursor, rows)
 
-    def open_intents(self) -> list[tuple[Intent, float]]:
-        """Intents whose outcome is not known, oldest first, with the time they were written."""
+    def open_intents(self, *, shadow: bool = False) -> list[tuple[Intent, float]]:
+        """Intents whose outcome is not known, oldest first, with the time they were written.
+
+        Args:
+            shadow: Those of shadow mode; by default those of all other modes.
+        """
         return [
             (
                 Intent(
@@ -130,9 +134,10 @@ class Journal:
                 row[9],
             )
             for row in self.store.read(
-                "SELECT tick, workload, action, token, request, after, why, guards, usd_per_hour, at "
+                "SELECT tick, workload, action, token, request, after, why, guards, usd_per_hour, at, mode "
                 "FROM intents WHERE state IN ('pending', 'unknown') ORDER BY id"
             )
+            if (row[10] == "shadow") == shadow
         ]
 
     # --------------------------------------------------------------------------------------------- state
@@ -191,6 +196,11 @@ class Journal:
             for row in self.store.read("SELECT at, pool, price, held, refused FROM seen ORDER BY at")
         ]
 
+    def state_keys(self, prefix: str) -> list[str]:
+        """Keys of saved state that begin so."""
+        found = self.store.read("SELECT key FROM state WHERE key LIKE ? ORDER BY key", (f"{prefix}%",))
+        return [str(key) for (key,) in found]
+
     def load_state(self, key: str) -> dict[str, NDArray[Any]] | None:
         """Arrays saved under a key, None if there are none.
 
@@ -212,12 +222,18 @@ class Journal:
             return int(tick), float(at)
         return None
 
-    def last_decided(self) -> int | None:
-        """Number of the last tick in which decisions were carried out."""
-        for (tick,) in self.store.read(
-            "SELECT tick FROM ticks WHERE summary LIKE ? ORDER BY rowid DESC LIMIT 1", ('%"decided": true%',)
+    def last_decided(self, mode: str, plan: str) -> int | None:
+        """Number of the last tick in which decisions were carried out, if in this mode and of this plan.
+
+        Args:
+            mode: The controller's.
+            plan: Its plan's checksum: ticks are counted from when a plan was created.
+        """
+        for tick, its_mode, summary in self.store.read(
+            "SELECT tick, mode, summary FROM ticks WHERE summary LIKE ? ORDER BY rowid DESC LIMIT 1",
+            ('%"decided": true%',),
         ):
-            return int(tick)
+            return int(tick) if (its_mode, json.loads(summary).get("plan")) == (mode, plan) else None
         return None
 
     def remember(self, **facts: str) -> None:

@@ -1,0 +1,165 @@
+"""Taking over what the journal has saved: a restart goes on exactly, a new plan keeps what was done before.
+
+State is taken over workload by workload, whatever plan it was saved under. A job is the same one if it begins
+at the same moment. A job of the plan before that still runs, while the new plan has its next run only, is
+finished on its old terms first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer.controller.fleets import Jobs, Services
+from optimizer.controller.jobs import STATE as JOB_STATE
+from optimizer.controller.jobs import TERMS, JobFleet
+from optimizer.controller.journal import Journal
+from optimizer.controller.services import STATE as SERVICE_STATE
+from optimizer.controller.services import ServiceFleet
+from policies.protocol import Memory
+from simulator.deadline import FIRST_SPOT, IDLE
+from simulator.deadline.kernel import EPSILON_SECONDS
+
+Arrays = Mapping[str, NDArray[Any]]
+Saved = tuple[Arrays, int]
+"""Saved arrays and the row of a workload in them."""
+PER_POOL = ("asked", "granted")
+"""State of services with a column per pool."""
+
+
+def state_of(fleet: JobFleet | ServiceFleet) -> dict[str, NDArray[Any]]:
+    """Everything that a restart or another plan needs of a fleet: what it is, its state, its memory."""
+    return {
+        "names": np.array(fleet.names),
+        "layouts": np.array([_layout(fleet, row) for row in range(fleet.size)]),
+        **fleet.state(),
+        **{f"memory.{name}": np.asarray(array) for name, array in fleet.memory.items()},
+    }
+
+
+def take_over(journal: Journal, jobs: Jobs, services: Services, scope: str) -> None:
+    """Continue from the latest state that was saved of each workload.
+
+    Args:
+        journal: Where it was saved.
+        jobs: New fleets, changed in place.
+        services: The same.
+        scope: State whose key begins otherwise is another mode's.
+
+    Raises:
+        InputError: Saved state is damaged.
+    """
+    latest = _latest(journal, f"{scope}deadline:")
+    for fleet, policy in jobs:
+        found = _rows(fleet, latest)
+        _remember(fleet, {row: one for row, one in found.items() if _job(fleet, row, one)}, policy.reset)
+    latest = _latest(journal, f"{scope}service:")
+    for service, service_policy in services:
+        found = _rows(service, latest)
+        same = {row: one for row, one in found.items() if _service(service, row, one)}
+        _remember(service, same, service_policy.reset)
+
+
+def _rows(fleet: JobFleet | ServiceFleet, latest: Mapping[str, Saved]) -> dict[int, Saved]:
+    return {row: latest[name] for row, name in enumerate(fleet.names) if name in latest}
+
+
+def _latest(journal: Journal, prefix: str) -> dict[str, Saved]:
+    """The state of each workload that is from the last look at it."""
+    found: dict[str, Saved] = {}
+    for key in journal.state_keys(prefix):
+        arrays = journal.load_state(key) or {}
+        if "names" not in arrays:
+            continue
+        at = np.nan_to_num(arrays["at"], nan=-np.inf)
+        for row, name in enumerate(arrays["names"].tolist()):
+            known = found.get(name)
+            if known is None or at[row] > np.nan_to_num(known[0]["at"][known[1]], nan=-np.inf):
+                found[name] = (arrays, row)
+    return found
+
+
+def _job(fleet: JobFleet, row: int, saved: Saved) -> bool:
+    """Take over a job; whether its policy's memory is of use too."""
+    arrays, k = saved
+    if any(name not in arrays for name in (*JOB_STATE, *TERMS)):
+        return False
+    again = arrays["begins"][k] != fleet.begins[row]
+    running = np.isfinite(arrays["at"][k]) and not arrays["done"][k]
+    held = arrays["placement"][k] != IDLE
+    if again and not (
+        running and arrays["begins"][k] < fleet.begins[row] and (held or not arrays["missed"][k])
+    ):
+        return False
+    same_layout = str(arrays["layouts"][k]) == _layout(fleet, row)
+    total, deadline = fleet.work_total[row], fleet.deadline[row]
+    for name in JOB_STATE:
+        getattr(fleet, name)[row] = arrays[name][k]
+    if again:
+        for name in TERMS:
+            getattr(fleet, name)[row] = arrays[name][k]
+        fleet.earlier[row] = True
+    else:
+        fleet.earlier[row] = False
+        if total != arrays["work_total"][k]:
+            fleet.work_left[row] = max(total - (arrays["work_total"][k] - arrays["work_left"][k]), 0.0)
+            fleet.done[row] = fleet.work_left[row] <= EPSILON_SECONDS
+        if deadline > arrays["deadline"][k]:
+            fleet.missed[row] = False
+    if not same_layout and fleet.placement[row] >= FIRST_SPOT:
+        _move_column(fleet, row, str(arrays["layouts"][k]))
+    return same_layout
+
+
+def _move_column(fleet: JobFleet, row: int, layout: str) -> None:
+    """Find the pool that a job runs in among those of the new plan; in none, it counts as interrupted."""
+    pool = _pools_of(layout)[int(fleet.placement[row]) - FIRST_SPOT]
+    column = fleet.column[row].get(pool)
+    if column is not None:
+        fleet.placement[row] = FIRST_SPOT + column
+        return
+    fleet.work_left[row] += fleet.unsaved[row]
+    fleet.placement[row], fleet.rate[row] = IDLE, 0.0
+    fleet.unsaved[row], fleet.pending[row] = 0.0, 0.0
+
+
+def _service(fleet: ServiceFleet, row: int, saved: Saved) -> bool:
+    """Take over a service; whether its policy's memory is of use too."""
+    arrays, k = saved
+    if any(name not in arrays for name in SERVICE_STATE):
+        return False
+    same_layout = str(arrays["layouts"][k]) == _layout(fleet, row)
+    for name in SERVICE_STATE:
+        if same_layout or name not in (*PER_POOL, "ticks"):
+            getattr(fleet, name)[row] = arrays[name][k]
+    return same_layout
+
+
+def _remember(fleet: JobFleet | ServiceFleet, same: Mapping[int, Saved], reset: Any) -> None:
+    """Put the saved memories of some rows into a fresh memory, where they fit."""
+    kept = {row: saved for row, saved in same.items() if any(name.startswith("memory.") for name in saved[0])}
+    if not kept:
+        return
+    memory: Memory = {name: np.array(array) for name, array in reset(fleet.size, fleet.pools_each).items()}
+    for row, (arrays, k) in kept.items():
+        if all(_fits(arrays.get(f"memory.{name}"), array) for name, array in memory.items()):
+            for name, array in memory.items():
+                array[row] = arrays[f"memory.{name}"][k]
+    fleet.memory = memory
+
+
+def _fits(saved: NDArray[Any] | None, fresh: NDArray[Any]) -> bool:
+    return saved is not None and saved.dtype == fresh.dtype and saved.shape[1:] == fresh.shape[1:]
+
+
+def _layout(fleet: JobFleet | ServiceFleet, row: int) -> str:
+    """Policy and pools: what a row's columns and its memory mean."""
+    one = fleet.workloads[row]
+    return "\n".join((one.policy, *(pool.name for pool in one.pools)))
+
+
+def _pools_of(layout: str) -> Sequence[str]:
+    return layout.split("\n")[1:]
