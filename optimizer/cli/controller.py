@@ -242,14 +242,20 @@ def _call(settings: ControllerSettings, method: str, path: str) -> dict[str, Any
 
 
 def _job_left(one: dict[str, Any]) -> str:
-    """Work and slack left, and of a job with a cost of lateness, when it is due and what that may cost."""
+    """Work done of all, slack, expected finish; of a job with a cost of lateness, when it is due."""
     from datetime import UTC, datetime
 
-    text = f"{one['work_left_hours']:.2f} h, slack {one['slack_hours']:.2f} h"
+    def at(key: str) -> str:
+        return f"{datetime.fromtimestamp(one[key], UTC):%Y-%m-%d %H:%M}"
+
+    total = one["work_done_hours"] + one["work_left_hours"]
+    text = f"{one['work_done_hours']:.2f} of {total:.2f} h"
+    if "finished_at" in one:
+        return f"{text}, finished {at('finished_at')}"
+    text += f", slack {one['slack_hours']:.2f} h, finish expected {at('expected_finish')}"
     if "due" not in one:
         return text
-    due = datetime.fromtimestamp(one["due"], UTC)
-    return f"{text}, due {due:%Y-%m-%d %H:%M} UTC (lateness {one['expected_lateness_usd']:.2f} USD)"
+    return f"{text}, due {at('due')} UTC (lateness {one['expected_lateness_usd']:.2f} USD)"
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -277,7 +283,7 @@ def _show(found: dict[str, Any]) -> None:
         console.print(f"canary: {found['canary']}")
     table = Table()
     table.add_column("workload")
-    for name in ("state", "placement", "left / availability", "USD"):
+    for name in ("state", "placement", "progress / availability", "USD"):
         table.add_column(name)
     for one in found["workloads"][:50]:
         left = (

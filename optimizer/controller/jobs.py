@@ -81,6 +81,7 @@ class JobFleet:
         self.moved_at = np.full(self.size, -np.inf)
         self.done: BoolArray = np.zeros(self.size, np.bool_)
         self.missed: BoolArray = np.zeros(self.size, np.bool_)
+        self.finished_at = np.full(self.size, np.nan)
         self.on_demand_before = np.zeros(self.size)
         self.earlier: BoolArray = np.zeros(self.size, np.bool_)
         self._terms = {name: getattr(self, name).copy() for name in TERMS}
@@ -153,6 +154,7 @@ class JobFleet:
         finished = seen & (self.work_left <= EPSILON_SECONDS)
         self.work_left[finished] = 0.0
         self.done |= finished
+        self.finished_at[finished] = ended[finished]
         self.missed |= seen & ~self.done & (now >= self.deadline - EPSILON_SECONDS)
         lost &= ~self.done
         self.placement[lost] = IDLE
@@ -285,3 +287,20 @@ class JobFleet:
     def slack(self, now: float) -> FloatArray:
         """(N,) seconds of slack that are left."""
         return np.asarray(self.deadline - now - self.work_left)
+
+    def expected_finish(self, now: float) -> FloatArray:
+        """(N,) seconds since 1970 at which each job is done at its pace so far, waits and restarts included.
+
+        Not before the rest of the work can be done without another interruption, nor, as the shield sees to
+        it, after the deadline while that can still be kept. A job that has not begun has no pace: its work
+        from then on. One that is done: when it was.
+        """
+        begun = np.isfinite(self.at)
+        first = np.where(self.placement == IDLE, self.restart_overhead, self.pending)
+        soonest = np.where(begun, now, np.maximum(self.begins, now)) + first + self.work_left
+        worked = self.work_total - self.work_left
+        pace = np.where(worked > 0, worked, np.inf)
+        paced = now + self.work_left * np.maximum(now - self.begins, 0.0) / pace
+        latest = np.where(soonest > self.deadline, np.inf, self.deadline)
+        expected = np.where(begun, np.minimum(np.maximum(soonest, paced), latest), soonest)
+        return np.asarray(np.where(self.done, self.finished_at, expected))

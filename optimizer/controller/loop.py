@@ -28,6 +28,7 @@ from optimizer.controller.guard import Situation, guard
 from optimizer.controller.handover import state_of, take_over
 from optimizer.controller.hook import CheckpointHook
 from optimizer.controller.inventory import Inventory
+from optimizer.controller.job_events import tell_of_jobs
 from optimizer.controller.jobs import JobFleet
 from optimizer.controller.journal import Deposed, InstanceRow, Journal, JournalFull, JournalLost
 from optimizer.controller.lease import FencedCapacity, FencedGroups, FencedInterruptions, Lease
@@ -361,12 +362,10 @@ class Controller:
         }
         interrupted: dict[str, set[str]] = {}
         for fleet, _ in self.jobs:
-            late = fleet.missed.copy()
+            late, done = fleet.missed.copy(), fleet.done.copy()
             interrupted[fleet.key] = set(fleet.look(sight.now, fleet.held(self.inventory), ended))
             fleet.adopt(fleet.held(self.inventory), self.inventory, sight.now)
-            for row in np.flatnonzero(fleet.missed & ~late):
-                if self._acts(fleet.names[row]):
-                    self.tell("error", "deadline-missed", f"{fleet.names[row]} is not done in time")
+            tell_of_jobs(fleet, done, late, self._acts, self.tell)
         for services, _ in self.services:
             services.look(sight.now, self._groups.demand(sight))
         return interrupted

@@ -15,6 +15,7 @@ from optimizer.controller.moves import rate_of
 from optimizer.controller.report import Report
 from simulator.deadline import IDLE, ON_DEMAND
 
+JOB_STATES = ("waiting", "active", "late", "done", "done, late")
 SHOWN = 500
 """Workloads in a snapshot; the numbers cover all of them."""
 
@@ -52,10 +53,13 @@ def snapshot(controller: Controller, report: Report, counts: Counts) -> dict[str
     rate = rate_of(controller.inventory.all_live(), controller.pools, controller.price, committed)
     workloads: list[dict[str, Any]] = []
     on_demand, headroom = 0.0, np.inf
+    jobs: Counter[str] = Counter()
     for fleet in controller.fleets:
+        finish = fleet.expected_finish(report.now) if isinstance(fleet, JobFleet) else np.zeros(0)
         for row, name in enumerate(fleet.names):
             if isinstance(fleet, JobFleet):
-                one, reference = _job(fleet, row, report.now)
+                one, reference = _job(fleet, row, report.now, finish[row])
+                jobs[one["state"]] += 1
                 if one["state"] in ("active", "late"):
                     headroom = min(headroom, one["slack_hours"])
             else:
@@ -105,13 +109,14 @@ def snapshot(controller: Controller, report: Report, counts: Counts) -> dict[str
             {"guard": t.guard, "workload": t.workload, "wanted": t.wanted, "got": t.got}
             for t in report.trips[:20]
         ],
+        "jobs": dict(jobs),
         "workloads": workloads,
         "workloads_total": sum(fleet.size for fleet in controller.fleets),
         "plan_expires": controller.plan.expires.timestamp(),
     }
 
 
-def _job(fleet: JobFleet, row: int, now: float) -> tuple[dict[str, Any], float]:
+def _job(fleet: JobFleet, row: int, now: float, finish: float) -> tuple[dict[str, Any], float]:
     placement = int(fleet.placement[row])
     names = ["idle", "on-demand", *(pool.name for pool in fleet.workloads[row].pools)]
     begun = bool(np.isfinite(fleet.at[row]))
@@ -125,10 +130,12 @@ def _job(fleet: JobFleet, row: int, now: float) -> tuple[dict[str, Any], float]:
         "kind": "deadline",
         "state": state,
         "placement": "" if fleet.done[row] else where,
+        "work_done_hours": round(float(fleet.work_total[row] - fleet.work_left[row]) / 3600.0, 4),
         "work_left_hours": round(float(fleet.work_left[row]) / 3600.0, 4),
         "slack_hours": round(float(fleet.slack(now)[row]) / 3600.0, 4),
         "cost_usd": round(float(fleet.cost[row]), 4),
         "deadline": float(fleet.deadline[row]),
+        "finished_at" if fleet.done[row] else "expected_finish": round(float(finish), 1),
     }
     if fleet.lateness_price[row] > 0:
         one["due"] = float(fleet.due[row])
@@ -200,6 +207,25 @@ def prometheus(status: dict[str, Any], counts: Counts) -> str:
         found = status["rebalance"].items()
         metric(f"rebalance_{part}", "gauge", help_text, [(f'{{kind="{k}"}}', one[part]) for k, one in found])
     metric("held", "gauge", "1 while nothing is done.", [("", float(status["state"] != "running"))])
+    metric(
+        "jobs",
+        "gauge",
+        "Deadline jobs by state.",
+        [(f'{{state="{state}"}}', status["jobs"].get(state, 0)) for state in JOB_STATES],
+    )
+    running = [one for one in status["workloads"] if one.get("state") in ("active", "late")]
+    for name, help_text, key in (
+        ("job_work_done_hours", "Productive work done, by running job.", "work_done_hours"),
+        ("job_work_left_hours", "Productive work left, by running job.", "work_left_hours"),
+        ("job_slack_hours", "Slack left, by running job.", "slack_hours"),
+        (
+            "job_expected_finish_timestamp_seconds",
+            "When a running job is done at its pace so far.",
+            "expected_finish",
+        ),
+    ):
+        samples = [(f'{{workload="{_escaped(one["name"])}"}}', one[key]) for one in running]
+        metric(name, "gauge", help_text, samples)
     services = [one for one in status["workloads"] if one["kind"] == "service"]
     metric(
         "availability_headroom",

@@ -93,7 +93,7 @@ def test_apply_mode_acts_and_the_next_run_goes_on(folder: Path) -> None:
         (["status"], "no controller is running"),
         (["pause"], "no controller is running"),
         (["journal"], "there is no journal yet"),
-        (["journal", "--since", "yesterday"], "there is no journal yet"),
+        (["journal", "--since", "yesterday"], "--since yesterday; accepted"),
     ],
 )
 def test_what_cannot_be_done_is_said(folder: Path, words: list[str], says: str) -> None:
@@ -143,6 +143,35 @@ def test_a_plan_of_today_runs_on_a_market_of_last_year(folder: Path) -> None:
     settings.write_text(settings.read_text().replace("seconds_per_tick: 0.05", "begins: market"))
     refused = invoke(folder, "run", "--plan", str(folder / "plan.yaml"))
     assert "does not fit the market" in str(refused.exception)
+
+
+def test_progress_of_jobs_is_reported_to_the_end(folder: Path) -> None:
+    of = market([[9] * 300])
+    write_plan(
+        plan(of, job(of, "first", work_hours=2.0, deadline_hours=4.0), job(of, "later", begins=60)),
+        folder / "plan.yaml",
+    )
+    words = ["run", "--plan", str(folder / "plan.yaml"), "--mode", "apply"]
+    first = invoke(folder, *words, "--ticks", "8", "--json")
+    assert first.exit_code == 0, first.output
+    status = json.loads(first.stdout)
+    one, later = status["workloads"]
+    assert status["jobs"] == {"active": 1, "waiting": 1}
+    # seven ticks of ten minutes, one of which is the start
+    assert (one["work_done_hours"], one["work_left_hours"], one["state"]) == (1.0, 1.0, "active")
+    assert one["expected_finish"] - status["at"] == pytest.approx(3600 * 7 / 6), "at the pace so far"
+    assert later["expected_finish"] - of.start.timestamp() == pytest.approx(3600 * (10 + 1 / 6 + 10))
+    settings = folder / "controller.yaml"
+    settings.write_text(settings.read_text().replace("seconds_per_tick: 0.05", "seconds_per_tick: 0"))
+    settings.write_text(settings.read_text().replace("/state", "/whole"))
+    whole = invoke(folder, *words)
+    assert whole.exit_code == 0, whole.output
+    assert re.search(r"first +│ done +│ +│ 2.00 of 2.00 h", whole.stdout)
+    entries = json.loads(invoke(folder, "journal", "--json", "--limit", "1000").stdout)["entries"]
+    done = [one["message"] for one in entries if one["entry"] == "event" and one["kind"] == "job-done"]
+    first_done = "first is done, 1.83 h before its deadline, for 2.17 USD (6.50 on on-demand capacity)"
+    assert len(done) == 2
+    assert first_done in done
 
 
 @pytest.fixture
@@ -196,6 +225,8 @@ def test_a_running_daemon_obeys_commands(running: Path) -> None:
     status, text = ask("GET", "/metrics")
     assert status == 200
     assert re.search(r"^spotwise_ticks_total \d+$", text, re.MULTILINE)
+    assert 'spotwise_jobs{state="active"} 1' in text
+    assert re.search(r'^spotwise_job_work_left_hours\{workload="nightly"\} ', text, re.MULTILINE)
     for line in text.splitlines():
         assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|[a-z_]+(\{[^}]*\})? [-+0-9.einf]+", line), line
     status, page = ask("GET", "/")
