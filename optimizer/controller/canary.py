@@ -11,10 +11,12 @@ import numpy as np
 
 from optimizer.controller.config import CanarySettings
 from optimizer.controller.decide import Decision
+from optimizer.controller.inventory import Inventory
 from optimizer.controller.jobs import JobFleet
 from optimizer.controller.journal import Journal, JournalFull
 from optimizer.controller.observe import Tell
 from optimizer.controller.services import ServiceFleet
+from optimizer.plan import Plan
 from simulator.deadline import ON_DEMAND
 from simulator.errors import InputError
 
@@ -28,7 +30,7 @@ class Canary:
         self,
         settings: CanarySettings,
         fleets: Sequence[JobFleet | ServiceFleet],
-        plan_checksum: str,
+        plan: Plan,
         journal: Journal,
         tell: Tell,
     ) -> None:
@@ -47,14 +49,37 @@ class Canary:
                 f"canary.share of at least {1 / len(names):.3f}, or --mode shadow"
             )
         self.names = frozenset(names[:count])
-        self._key = f"canary:{plan_checksum}"
+        # the verdict is on the policies: a plan with the same ones, of another week, inherits it
+        policies = json.dumps(sorted(one.model_dump_json() for one in plan.policies))
+        self._key = f"canary:{hashlib.sha256(policies.encode()).hexdigest()[:16]}"
         saved = json.loads(journal.recall(self._key) or "{}")
         self.state: State = saved.get("state", "running")
         self._begun: float | None = saved.get("begun")
+        self._ours: frozenset[str] = frozenset()
+        self._waits = False
 
     def acts(self, workload: str) -> bool:
         """Whether the controller acts on a workload."""
-        return self.state == "promoted" or workload in self.names
+        return self.state == "promoted" or workload in self.names or workload in self._ours
+
+    def look(self, inventory: Inventory) -> None:
+        """Workloads that hold or held the controller's instances are looked after, canaries or not.
+
+        An earlier policy was promoted, or another mode launched them: nobody else will end them or make up
+        for what they lose.
+        """
+        began = {fleet.names[row] for fleet in self._fleets for row in np.flatnonzero(fleet.cost > 0.0)}
+        self._ours = frozenset(began.union(inventory.workloads()))
+
+    def baseline(self, fleet: JobFleet | ServiceFleet) -> dict[int, str]:
+        """Rows that are looked after though they are no canaries: the safe baseline does."""
+        if self.state == "promoted":
+            return {}
+        return {
+            fleet.row[name]: "no canary: what runs is kept"
+            for name in self._ours - self.names
+            if name in fleet.row
+        }
 
     def override(self, decisions: Mapping[str, Decision]) -> None:
         """After a rollback the canaries run on on-demand capacity, whatever the policy says."""
@@ -97,6 +122,11 @@ class Canary:
                     broken = f"{name} did not keep its promise"
         over = now - self._begun >= 3600.0 * self._settings.hours
         dear = cost > self._settings.most_cost_ratio * on_demand
+        if over and not broken and on_demand <= 0.0:
+            if not self._waits:
+                self._tell("info", "canary", "nothing ran yet that could be judged; the canary goes on")
+            self._waits = True
+            return
         if broken or (over and dear):
             why = broken or f"it cost {cost:.2f} USD, {on_demand:.2f} on on-demand capacity"
             self._decide("rolled-back", f"canary rolled back: {why}")

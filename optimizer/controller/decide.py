@@ -31,6 +31,10 @@ WARM_UP_SECONDS = 60.0
 """For the first call of a policy in a process."""
 
 
+NOBODY: Mapping[int, str] = {}
+"""No row."""
+
+
 @dataclass(slots=True)
 class Decision:
     """What a fleet is to do in one tick.
@@ -106,6 +110,7 @@ def decide_jobs(
     interrupted: BoolArray,
     between: bool = False,
     leave: BoolArray | None = None,
+    baseline: Mapping[int, str] = NOBODY,
 ) -> tuple[Decision, Memory]:
     """Decide a tick of deadline jobs.
 
@@ -121,13 +126,15 @@ def decide_jobs(
         interrupted: (N,) jobs that lost their instances since the last tick.
         between: Between two ticks: only jobs that were interrupted are decided, and memory stays as it is.
         leave: (N,) jobs that had better leave the pool they are in: decided as if it were gone.
+        baseline: Rows for which no policy is asked, and why.
 
     Returns:
         The decision, and the policy's new memory.
     """
     decision = Decision(fleet.placement.copy(), np.zeros(fleet.size, np.bool_), interrupted.copy())
     memory = fleet.memory or policy.reset(fleet.size, fleet.pools_each)
-    leave = np.zeros(fleet.size, np.bool_) if leave is None else leave & fleet.active
+    stale, reasons = _baselines(stale, baseline)
+    leave = np.zeros(fleet.size, np.bool_) if leave is None else leave & fleet.active & ~stale
     due = fleet.active & (interrupted | leave) if between else fleet.active
     rows = np.flatnonzero(due & ~stale)
     if rows.size:
@@ -154,8 +161,17 @@ def decide_jobs(
     held_back = np.flatnonzero(due & stale)
     if held_back.size:
         seen = fleet.observe(held_back, now, tick_seconds, price, offers)
-        _baseline(decision, held_back, seen, "prices are too old")
+        _baseline(decision, held_back, seen, "")
+        decision.why.update({row: reasons[row] for row in held_back.tolist()})
     return decision, memory
+
+
+def _baselines(stale: BoolArray, baseline: Mapping[int, str]) -> tuple[BoolArray, dict[int, str]]:
+    """Rows that the safe baseline decides, and why."""
+    reasons = dict.fromkeys(np.flatnonzero(stale).tolist(), "prices are too old") | dict(baseline)
+    rows = stale.copy()
+    rows[list(baseline)] = True
+    return rows, reasons
 
 
 def stale_rows(fleet: JobFleet | ServiceFleet, stale: AbstractSet[str]) -> BoolArray:
@@ -234,6 +250,7 @@ def decide_services(
     stale: BoolArray,
     max_pool_share: float,
     between: bool = False,
+    baseline: Mapping[int, str] = NOBODY,
 ) -> tuple[Decision, Memory]:
     """Decide a tick of services.
 
@@ -246,14 +263,15 @@ def decide_services(
         stale: (N,) services whose prices are too old to decide by.
         max_pool_share: Guard: largest share of the spot instances in one pool.
         between: Between two ticks: the policy sees what is held now, and its memory stays as it is.
+        baseline: Rows for which no policy is asked, and why.
 
     Returns:
         The decision, and the policy's new memory.
     """
     decision = Decision(held.copy(), np.zeros(fleet.size, np.bool_), held.sum(axis=1) < fleet.demand)
     memory = fleet.memory or policy.reset(fleet.size, fleet.pools_each)
+    stale, reasons = _baselines(stale, baseline)
     rows = np.flatnonzero(~stale)
-    why = "prices are too old"
     failed = np.flatnonzero(stale)
     if rows.size:
         seen = fleet.observe(rows, price)
@@ -266,6 +284,7 @@ def decide_services(
         except Exception as error:  # noqa: BLE001 -- whatever a policy does, services must be placed
             failed = np.union1d(failed, rows)
             why = f"policy {policy.name} failed ({type(error).__name__}: {error})"
+            reasons.update(dict.fromkeys(rows.tolist(), why))
         else:
             decision.wanted[rows] = wanted
             if not between:
@@ -275,7 +294,7 @@ def decide_services(
         decision.wanted[failed] = held[failed]
         decision.wanted[failed, -1] += short
         decision.fallback[failed] = True
-        decision.why.update(dict.fromkeys(failed.tolist(), why))
+        decision.why.update({row: reasons[row] for row in failed.tolist()})
     _floor(fleet, decision)
     _spread(fleet, decision, max_pool_share)
     return decision, memory

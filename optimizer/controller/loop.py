@@ -132,9 +132,7 @@ class Controller:
             halted=self._halted,
         )
         self.canary = (
-            Canary(settings.canary, self.fleets, plan.checksum, journal, self.tell)
-            if self.mode == "canary"
-            else None
+            Canary(settings.canary, self.fleets, plan, journal, self.tell) if self.mode == "canary" else None
         )
         self._carrier = Carrier(
             self._actor,
@@ -153,6 +151,7 @@ class Controller:
         self._present_cost = float(journal.recall("present_cost") or 0.0)
         self._journal_full = False
         self._sight: Sight | None = None
+        self._expired = False
         self._decided = journal.last_decided(self.mode, plan.checksum)
 
     @property
@@ -302,6 +301,8 @@ class Controller:
         if self._sight is not None:
             hours = max(sight.now - self._sight.now, 0.0) / 3600.0
             self._present_cost += present_rate(self.fleets, sight.price) * hours
+        if self.canary is not None:
+            self.canary.look(self.inventory)
         decisions, memories = self._decide(sight, interrupted, report.between)
         if self.canary is not None:
             self.canary.judge(sight.now)
@@ -370,6 +371,20 @@ class Controller:
             services.look(sight.now, self._groups.demand(sight))
         return interrupted
 
+    def _baseline(self, fleet: JobFleet | ServiceFleet, now: float) -> Mapping[int, str]:
+        """Rows for which no policy is asked, and why.
+
+        What a plan says of policies is good until it expires; its promises to workloads are kept anyway.
+        """
+        if now >= self.plan.expires.timestamp():
+            if not self._expired:
+                self.tell(
+                    "error", "plan-expired", "the plan has expired: the safe baseline decides from now on"
+                )
+            self._expired = True
+            return dict.fromkeys(range(fleet.size), "the plan has expired")
+        return self.canary.baseline(fleet) if self.canary is not None else {}
+
     def _decide(
         self, sight: Sight, interrupted: Mapping[str, set[str]], between: bool
     ) -> tuple[dict[str, Decision], dict[str, Memory]]:
@@ -388,6 +403,7 @@ class Controller:
                 interrupted=np.array([name in interrupted[fleet.key] for name in fleet.names]),
                 between=between,
                 leave=self.rebalance.leaving(fleet, self.inventory),
+                baseline=self._baseline(fleet, sight.now),
             )
         for services, service_policy in self.services:
             held, ready = services.counts(self.inventory, sight.now)
@@ -401,6 +417,7 @@ class Controller:
                 stale=stale_rows(services, sight.stale),
                 max_pool_share=share,
                 between=between,
+                baseline=self._baseline(services, sight.now),
             )
             self.rebalance.steer(
                 services,
@@ -450,8 +467,6 @@ class Controller:
             return halted
         if not self._leads:
             return "not-leader"
-        if sight.now >= self.plan.expires.timestamp():
-            return "plan-expired"
         if self._journal_full:
             return "journal-full"
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from optimizer.controller.journal import InstanceRow
 from optimizer.controller.moves import Move, Wish
 from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.fake_aws import FakeAws
-from optimizer.plan import PlanPool
+from optimizer.plan import Plan, PlanPool
+from simulator.market import Market
 from tests.optimizer.controller.scene import Begin, Idler, job, market, on_fake, plan, service
 
 POOL = PlanPool(
@@ -223,21 +225,40 @@ def test_the_kill_switch_and_a_pause_stop_everything_and_survive_a_restart(begin
     assert len(cloud.instances()) == 1
 
 
-def test_an_expired_plan_holds_what_runs(begin: Begin) -> None:
-    of = market([[9] * 99])
-    full = plan(of, job(of))
-    values = {
-        name: getattr(full, name) for name in type(full).model_fields if name not in ("version", "checksum")
-    }
-    from datetime import timedelta
+def expiring(of: Market, *workloads: dict[str, Any]) -> Plan:
+    full = plan(of, *workloads)
+    values = {name: getattr(full, name) for name in Plan.model_fields if name not in ("version", "checksum")}
+    return Plan.seal(**values | {"expires": of.start + timedelta(minutes=50)})
 
-    the_plan = type(full).seal(**values | {"expires": of.start + timedelta(minutes=10)})
-    cloud = SimulatedCloud(of, the_plan)
-    run = begin(the_plan, cloud)
-    run.controller.run_tick()
-    cloud.advance()
-    assert run.controller.run_tick().held == "plan-expired"
-    assert len([one for one in cloud.instances() if one.state == "running"]) == 1
+
+def test_an_expired_plan_asks_no_policy_and_breaks_no_promise(begin: Begin) -> None:
+    """What runs is held, what is lost is made up for, what is done is ended."""
+    of = market([[9] * 120])
+    the_plan = expiring(
+        of,
+        job(of, "short", policy="spot-when-available", work_hours=2.0),
+        job(of, "long", policy="spot-when-available"),
+        service(of, cold_start_minutes=0.0),
+    )
+    with FakeAws(of) as fake:
+        run = begin(the_plan, fake, provider=on_fake(fake, the_plan))
+        for tick in range(90):
+            if tick == 20:
+                for name in ("long", "web"):
+                    fake.interrupt(run.controller.inventory.live(name)[0].id)
+            report = run.controller.run_tick()
+            assert report.held == ""
+            assert len(run.controller.inventory.live("web")) == 3
+            fake.advance(600)
+        assert run.controller.jobs[0][0].done.all()
+        assert "deadline-missed" not in run.kinds()
+        assert [message for _, kind, message in run.events if kind == "plan-expired"] != []
+        assert {one.workload for one in run.controller.inventory.all_live()} == {"web"}
+        late = [
+            one for one in run.journal.audit(limit=5000) if one.get("action") == "launch" and one["tick"] > 5
+        ]
+        assert {one["request"]["option"] for one in late} == {"on-demand"}
+        assert {one["why"] for one in late} == {"the plan has expired"}
 
 
 @pytest.mark.parametrize("how", ["file", "pause"])

@@ -14,10 +14,11 @@ from optimizer.controller.daemon import Daemon
 from optimizer.controller.journal import Journal
 from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.controller.status import Counts, snapshot
+from optimizer.fake_aws import FakeAws
 from optimizer.plan import Plan
 from simulator.errors import InputError
 from simulator.market import Market
-from tests.optimizer.controller.scene import Begin, Idler, job, market, plan, service
+from tests.optimizer.controller.scene import Begin, Idler, job, market, on_fake, plan, service
 
 
 def flapping() -> Market:
@@ -111,6 +112,68 @@ def test_a_canary_whose_promise_breaks_is_rolled_back_at_once(begin: Begin) -> N
         run.controller.run_tick()
         cloud.advance()
     assert run.controller.canary.state == "rolled-back"  # type: ignore[union-attr]  # canary mode has one
+
+
+def test_a_canary_that_ran_nothing_is_not_promoted(begin: Begin) -> None:
+    of = market([[9] * 200])
+    the_plan = plan(of, *(job(of, f"job-{k}", policy="spot-when-available", begins=60) for k in range(4)))
+    cloud = SimulatedCloud(of, the_plan)
+    run = begin(the_plan, cloud, mode="canary", canary={"share": 0.25, "hours": 2.0})
+    states = []
+    for _ in range(90):
+        run.controller.run_tick()
+        states.append(run.controller.canary.state)  # type: ignore[union-attr]  # canary mode has one
+        cloud.advance()
+    assert set(states[:60]) == {"running"}
+    assert states[-1] == "promoted"
+
+
+@pytest.mark.parametrize("verdict", ["promoted", "rolled-back"])
+def test_a_verdict_holds_for_the_next_plan_with_the_same_policies(begin: Begin, verdict: str) -> None:
+    of = market([[9] * 120], spot=1.0 if verdict == "promoted" else 2.9)
+    settings = {"canary": {"share": 0.25, "hours": 2.0, "most_cost_ratio": 0.9}}
+    cloud = SimulatedCloud(of, canaries(of))
+    run = begin(canaries(of), cloud, mode="canary", **settings)
+    for _ in range(14):
+        run.controller.run_tick()
+        cloud.advance()
+    assert run.controller.canary.state == verdict  # type: ignore[union-attr]  # canary mode has one
+    run.journal.close()
+    jobs = [job(of, f"job-{k}", policy="spot-when-available") for k in range(4)]
+    renewed = plan(of, *jobs, caps={"usd_per_hour": 1e5})
+    run = begin(renewed, cloud, mode="canary", **settings)
+    assert run.controller.canary.state == verdict  # type: ignore[union-attr]  # as above
+
+
+def test_what_runs_under_a_promoted_policy_is_looked_after_while_another_is_a_canary(begin: Begin) -> None:
+    of = market([[9] * 120])
+    settings = {"canary": {"share": 0.25, "hours": 2.0}}
+    with FakeAws(of) as fake:
+        before = canaries(of)
+        run = begin(before, fake, mode="canary", provider=on_fake(fake, before), **settings)
+        for _ in range(14):
+            run.controller.run_tick()
+            fake.advance(600)
+        assert len(list(run.controller.inventory.workloads())) == 4
+        run.journal.close()
+        after = plan(of, *(job(of, f"job-{k}", policy="greedy") for k in range(4)))
+        run = begin(after, fake, mode="canary", provider=on_fake(fake, after), **settings)
+        canary = run.controller.canary
+        assert canary is not None
+        assert canary.state == "running"
+        run.controller.run_tick()
+        other = next(
+            name for name in sorted(run.controller.inventory.workloads()) if name not in canary.names
+        )
+        fake.interrupt(run.controller.inventory.live(other)[0].id)
+        run.controller.run_tick()
+        (held,) = run.controller.inventory.live(other)
+        assert held.option == "on-demand", "the safe baseline makes up for it"
+        for _ in range(80):
+            run.controller.run_tick()
+            fake.advance(600)
+        assert "deadline-missed" not in run.kinds()
+        assert not run.controller.inventory.workloads()
 
 
 def test_a_share_of_too_few_is_refused(begin: Begin) -> None:
