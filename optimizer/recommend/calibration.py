@@ -146,7 +146,7 @@ def _month(
         policy,
         seed,
     )
-    low, high = interval(ratios, Spans(hours, plan.independent, horizon_days * 24))
+    low, high = interval(ratios, Spans(hours, plan.independent, horizon_days * 24), 1.0)
     return low, high, float(real[0])
 
 

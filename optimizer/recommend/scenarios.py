@@ -76,7 +76,7 @@ def _replayed(subject: Subject, role: Role, trial: Trial, monthly: FloatArray) -
     market = known(subject.market, "the market")
     bill = subject.billed.monthly
     cost = subject.committed_monthly + trial.ratio * subject.residual_on_demand
-    low, high = interval(monthly, spans_of(market))
+    low, high = interval(monthly, spans_of(market), subject.committed_monthly + subject.residual_on_demand)
     low, high = _around(cost, (max(low, subject.committed_monthly), high))
     outcome = trial.outcome
     return Scenario(
@@ -179,7 +179,7 @@ def totals(found: Sequence[Judged], recommended: Sequence[Role], windows: int) -
     for role in (*roles, "recommended"):
         picked: list[Role] = list(recommended) if role == "recommended" else [role] * len(found)
         sums = np.zeros(windows)
-        cost, late, assumed = 0.0, 0.0, False
+        cost, late, certain, dear, assumed = 0.0, 0.0, 0.0, 0.0, False
         rests: list[Spans] = []
         for one, mine in zip(found, picked, strict=True):
             scenario = one.scenarios.get(mine, one.scenarios["as-billed"])
@@ -188,12 +188,19 @@ def totals(found: Sequence[Judged], recommended: Sequence[Role], windows: int) -
             values = one.monthly.get(scenario.role)
             if values is None or one.subject.market is None:
                 sums += scenario.monthly_usd
+                certain += scenario.monthly_usd
+                dear += scenario.monthly_usd
                 continue
+            certain += one.subject.committed_monthly
+            dear += one.subject.committed_monthly + one.subject.residual_on_demand
             assumed |= scenario.assumed
             rests.append(spans_of(one.subject.market))
             sums += np.resize(values, windows)
         # The one that knows least says how far the sum can be known.
-        bounds = _around(cost, interval(sums, min(rests, key=lambda s: s.known_hours))) if rests else None
+        bounds = None
+        if rests:
+            low, high = interval(sums, min(rests, key=lambda s: s.known_hours), dear)
+            bounds = _around(cost, (max(low, certain), high))
         scenarios.append(
             Scenario(
                 role=role,

@@ -19,14 +19,21 @@ FEWEST_INDEPENDENT = 4
 USUAL_INDEPENDENT = 8
 """The default window is so short that this many fit side by side, but not shorter than a day."""
 WEEK = 168
-PERSISTENCE_HOURS = 72.0
-"""Time in which the correlation of good and bad times falls by a factor e, on the safe side.
+PERSISTENCE_HOURS = 52.0
+"""Time in which the correlation of good and bad times falls by a factor e.
 
-Of markets drawn from the model of six recorded zones, the variance of availability over spans of 1 to 30
-days falls as it does for 52 hours (see `variance_over`). With 72 the intervals cover what they say on further
-drawn markets and on those six zones, also where the spread is estimated from little. How they fare on other
+Of markets drawn from the model of six recorded zones, the variance of availability over spans of 1 to 30 days
+falls as it does for 52 hours (see `variance_over`).
+"""
+UNSEEN = 0.25
+"""Of a span that says something of its own, as dear as on-demand capacity, that every upper end allows for.
+
+Chosen on drawn markets and the six recorded zones, where costs were above their intervals in up to 20 % of
+the months without it: what has not happened yet makes things dearer, not cheaper. How intervals fare on other
 draws and on zones that had no part in this: `python -m optimizer.recommend.calibration`.
 """
+SLA_PERSISTENCE_HOURS = 80.0
+"""The same for availability, on the safe side: a target is a promise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +118,12 @@ def demand_offsets(
     return offsets % span_hours
 
 
-def variance_over(hours: float) -> float:
+def variance_over(hours: float, persistence: float = PERSISTENCE_HOURS) -> float:
     """Variance of the mean over a span, relative to that of a moment.
 
-    That of an Ornstein-Uhlenbeck process: (2τ/x)(1 − (τ/x)(1 − exp(−x/τ))), with `PERSISTENCE_HOURS` as τ.
+    That of an Ornstein-Uhlenbeck process: (2τ/x)(1 − (τ/x)(1 − exp(−x/τ))), with `persistence` as τ.
     """
-    share = PERSISTENCE_HOURS / hours
+    share = persistence / hours
     return 2.0 * share * (1.0 - share * (1.0 - math.exp(-1.0 / share)))
 
 
@@ -139,45 +146,50 @@ class Spans:
         """Length of what is known."""
         return self.window_hours * max(self.independent, 2)
 
-    @property
-    def freedom(self) -> float:
-        """Degrees of freedom of the spread of the windows.
+    def apart(self, persistence: float) -> float:
+        """How many spans are known that say something of their own: as long as a window or as what lasts."""
+        return self.known_hours / max(self.window_hours, persistence)
 
-        The squares of a process that forgets in τ forget in τ/2, so a span T holds T/τ of them that do not
-        depend on one another.
-        """
-        return max(self.known_hours / max(self.window_hours, PERSISTENCE_HOURS) - 1.0, 1.0)
-
-    def scaled(self, spread: float) -> float:
+    def scaled(self, spread: float, persistence: float) -> float:
         """Standard deviation of a moment, from the standard deviation of windows within what is known."""
-        seen = variance_over(self.window_hours) - variance_over(self.known_hours)
+        seen = variance_over(self.window_hours, persistence) - variance_over(self.known_hours, persistence)
         return spread / math.sqrt(seen)
 
 
-def interval(values: FloatArray, spans: Spans, level: float = LEVEL) -> tuple[float, float]:
+def interval(values: FloatArray, spans: Spans, on_demand: float, level: float = LEVEL) -> tuple[float, float]:
     """The interval in which the mean over the horizon lies with probability `level`.
 
     Mean ± t · σ · √(V(known) + V(horizon)), a prediction interval for what persists for a while: σ² = s² /
-    (V(window) − V(known)) with the variance s² of the windows and V from `variance_over`. It does not go
-    beyond the least and the most of the windows: a longer span is nearer to the mean than they are.
+    (V(window) − V(known)) with the variance s² of the windows and V from `variance_over`. A span T holds T/τ
+    squares that do not depend on one another, one of which the mean takes. For the upper end, `UNSEEN` spans
+    as dear as on-demand capacity are added to those seen. It does not go beyond the least and the most of
+    the windows, but for these: a longer span is nearer to the mean than they are.
 
     Args:
-        values: (N,) one per window.
+        values: (N,) cost, one per window.
         spans: What they rest on.
+        on_demand: What on-demand capacity would cost.
         level: Probability.
     """
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    middle, most = float(values.mean()), float(values.max())
+    apart = spans.apart(PERSISTENCE_HOURS)
     width = math.sqrt(variance_over(spans.known_hours) + variance_over(spans.horizon_hours))
-    half = float(stdtrit(spans.freedom, 0.5 + level / 2)) * spans.scaled(spread) * width
-    middle = float(values.mean())
-    low, high = middle - half, middle + half
+    reach = float(stdtrit(max(apart - 1.0, 1.0), 0.5 + level / 2)) * width
+    unseen, dearer = UNSEEN / (apart + UNSEEN), max(on_demand, most) - middle
+    above = middle + unseen * max(on_demand - middle, 0.0)
+    wider = math.sqrt((1.0 - unseen) * spread**2 + unseen * (1.0 - unseen) * dearer**2)
+    low = middle - reach * spans.scaled(spread, PERSISTENCE_HOURS)
+    high = middle + unseen * dearer + reach * spans.scaled(wider, PERSISTENCE_HOURS)
     if spans.horizon_hours < spans.window_hours:
         return low, high
-    return max(low, float(values.min())), min(high, float(values.max()))
+    return max(low, float(values.min())), max(min(high, most), above)
 
 
 def lower_bound_of_mean(values: FloatArray, spans: Spans, level: float = 0.95) -> float:
     """One-sided bound from below of the long-run mean of windows."""
+    persistence = SLA_PERSISTENCE_HOURS
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    width = math.sqrt(variance_over(spans.known_hours))
-    return float(values.mean() - stdtrit(spans.freedom, level) * spans.scaled(spread) * width)
+    width = math.sqrt(variance_over(spans.known_hours, persistence))
+    freedom = max(spans.apart(2.0 * persistence) - 1.0, 1.0)
+    return float(values.mean() - stdtrit(freedom, level) * spans.scaled(spread, persistence) * width)

@@ -171,7 +171,7 @@ def test_who_finds_not_enough_left_does_not_move(quick: Callable[..., Found], tm
 def test_who_moves_with_others_costs_what_it_costs_with_them(
     quick: Callable[..., Found], tmp_path: Path
 ) -> None:
-    enough, tight = scarce_report(quick, tmp_path, 100), scarce_report(quick, tmp_path, 11)
+    enough, tight = scarce_report(quick, tmp_path, 100), scarce_report(quick, tmp_path, 13)
     (shared,) = tight.shared_pools
     assert shared.replay == "together"
     assert shared.workloads == ("web-frontend", "payments-core")

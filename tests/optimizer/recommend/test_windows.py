@@ -102,24 +102,27 @@ def test_intervals_narrow_with_more_that_is_known(
 ) -> None:
     assert 0 < variance_over(hours * more) < variance_over(hours) <= 1.0
     values = np.random.default_rng(0).normal(10, 1, 50)
-    low, high = interval(values, Spans(hours, independent, 730.0), level)
+    low, high = interval(values, Spans(hours, independent, 730.0), 20.0, level)
     assert low < values.mean() < high
-    narrower = interval(values, Spans(hours, 2 * independent, 730.0), level)
+    narrower = interval(values, Spans(hours, 2 * independent, 730.0), 20.0, level)
     assert low <= narrower[0] < narrower[1] <= high
     assert lower_bound_of_mean(values, Spans(hours, independent, 730.0)) < values.mean()
 
 
 def test_a_month_is_no_worse_than_the_worst_of_shorter_windows() -> None:
     values = np.array([0.3] * 9 + [1.0])
-    low, high = interval(values, Spans(24, 4, 730))
-    assert (low, high) == (0.3, 1.0)
-    low, high = interval(values, Spans(24, 4, 10))
+    assert interval(values, Spans(24, 4, 730), 1.0) == (0.3, 1.0)
+    low, high = interval(values, Spans(24, 4, 10), 1.0)
     assert low < 0.3
     assert high > 1.0
 
 
-def test_interval_of_what_never_varies_is_a_point() -> None:
-    assert interval(np.full(9, 2.5), Spans(24, 8, 730)) == (2.5, 2.5)
+def test_interval_of_what_never_varied_allows_for_what_was_not_seen() -> None:
+    values = np.full(9, 2.5)
+    low, high = interval(values, Spans(52, 8, 730), 5.0)
+    assert low == 2.5
+    assert high == pytest.approx(2.5 + 2.5 * 0.25 / 8.25)
+    assert interval(values, Spans(52, 8, 730), 2.0) == (2.5, 2.5)
 
 
 @pytest.mark.parametrize(("base", "percentage"), [(0, 0), (0, 50), (2, 25), (3, 0), (1, 100)])
