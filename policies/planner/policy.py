@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from policies.features.kernels import choose_pool
 from policies.planner.belief import fold
 from policies.planner.cache import CACHE_BYTES, TableCache
-from policies.planner.several import SeveralPools
+from policies.planner.several import SeveralPools, is_unseen
 from policies.planner.tables import PlannerTables, TickModel
 from policies.protocol import Memory
 from policies.shield import legal_actions
@@ -78,6 +78,7 @@ class SemiMarkovPlanner:
         """
         if pools > 1:
             return self.several.reset(jobs, pools)
+        # A single pool that is not seen, or has a throughput, turns this into the memory of `several` at its first look.
         types, _, buckets = self.model.hazard.shape
         return {
             "belief": np.zeros((jobs, types, buckets)),
@@ -87,13 +88,16 @@ class SemiMarkovPlanner:
         }
 
     def weighs_lateness(self, pools: int) -> bool:
-        """Over one pool the cost of lateness is part of what is minimised."""
-        return pools == 1
+        """The cost of lateness is part of what is minimised, over any number of pools."""
+        return pools > 0
 
     def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
         """Decide one tick; always a legal action."""
         if observation.pools > 1:
             return self.several.act(observation, memory)
+        if is_unseen(observation) or observation.varied:
+            begun = memory if memory.keys() >= {"begun"} else self.several.reset(observation.jobs, 1)
+            return self.several.act(observation, begun)
         memory = self.update(observation, memory)
         costs, pool = self.expected_costs(observation, memory)
         return cheapest_legal(costs, pool, legal_actions(observation)), memory

@@ -20,9 +20,15 @@ from policies.planner.several.belief import (
     write_odds,
 )
 from policies.planner.several.costs import write_seen_costs, write_unseen_costs
+from policies.planner.several.ground import Ground
 from policies.planner.several.phases import Phases
 from policies.planner.several.tables import SeveralTables
 from policies.planner.several.unseen import solve_unseen, steadier
+from policies.planner.several.varied import (
+    Surroundings,
+    write_varied_seen_costs,
+    write_varied_unseen_costs,
+)
 from policies.planner.tables import TickModel
 from policies.protocol import Memory
 from policies.shield import legal_actions
@@ -39,7 +45,7 @@ RATIO_STEP = 0.005
 """Price ratios are rounded to this for the cost-to-go; the price of the decided tick itself is exact."""
 HIGHEST_RATIO = 1.5
 """Above on-demand price the ratio no longer matters to the cost-to-go: spot is not worth it."""
-PHASES = {2: (3, 3), 3: (2, 2), 4: (1, 2), 5: (1, 1)}
+PHASES = {1: (3, 3), 2: (3, 3), 3: (2, 2), 4: (1, 2), 5: (1, 1)}
 """Phases without and with spot of each pool, by the number of pools: tables of 10 to 30 MB for three days."""
 UNSEEN_PHASES = (1, 1)
 """The same where pools are not all seen."""
@@ -58,6 +64,9 @@ class Settings:
     ratios: tuple[float, ...]
     phases: int
     unseen: bool
+    ground: Ground | None = None
+    late_minutes: float = 0.0
+    late_rate: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +86,7 @@ class Lumped:
 
 @dataclass(frozen=True, eq=False)
 class SeveralPools:
-    """Minimises expected cost over several pools that are alike but for their prices.
+    """Minimises expected cost over several pools: prices, throughputs, moves of the data, lateness.
 
     Attributes:
         model: Availability of a zone.
@@ -147,13 +156,14 @@ class SeveralPools:
             memory: What `update` returned for this observation.
 
         Returns:
-            (N, P + 2) on-demand ticks; infinite for pools that are not weighed.
+            (N, P + 2) on-demand ticks, lateness included (where moves cost: of the cheapest location);
+            infinite for pools that are not weighed.
         """
         known = np.ascontiguousarray(memory["known"], np.int8)
         belief = np.ascontiguousarray(memory["belief"], np.float32).reshape(*known.shape, 2, -1)
         placement = np.ascontiguousarray(observation.placement, np.int64)
         ratio = np.ascontiguousarray(observation.spot_price / observation.on_demand_price[:, None])
-        unseen = isinstance(observation, PartialObservation) and observation.probes == 0
+        unseen = is_unseen(observation)
         most = MOST_UNSEEN if unseen else MOST_POOLS
         if observation.pools <= most:
             split = UNSEEN_PHASES if unseen else PHASES[observation.pools]
@@ -163,7 +173,8 @@ class SeveralPools:
         lumped = self._lump(observation.tick_seconds, UNSEEN_PHASES, unseen)
         pool = np.empty((observation.jobs, MOST_UNSEEN if unseen else SHORTLIST), np.int64)
         place = np.empty(observation.jobs, np.int64)
-        shortlist(placement, known, belief, ratio, lumped.outlook, pool, place)
+        work_ratio = np.ascontiguousarray(observation.price_of_work / observation.on_demand_price[:, None])
+        shortlist(placement, known, belief, work_ratio, lumped.outlook, pool, place)
         few_ratio = np.take_along_axis(ratio, pool, axis=1)
         few = self._costs(observation, place, known, belief, pool, few_ratio, lumped, unseen)
         costs = np.full((observation.jobs, observation.pools + 2), np.inf)
@@ -184,16 +195,20 @@ class SeveralPools:
     ) -> FloatArray:
         """Costs over the Q pools (N, Q) of each job, of which `placement` and `ratio` speak."""
         phases = lumped.phases
-        rounded = np.minimum(np.maximum(np.rint(ratio / RATIO_STEP), 1.0) * RATIO_STEP, HIGHEST_RATIO)
+        around = Surroundings.of(observation, pool) if observation.varied else None
+        highest: float | FloatArray = HIGHEST_RATIO
+        if around is not None:
+            ratio = ratio * (observation.on_demand_price / around.price)[:, None]
+            highest = HIGHEST_RATIO * np.maximum(around.speed, 1.0)
+        rounded = np.minimum(np.maximum(np.rint(ratio / RATIO_STEP), 1.0) * RATIO_STEP, highest)
         work_left = np.ascontiguousarray(observation.work_left, np.float64)
         time_left = np.ascontiguousarray(observation.time_left, np.float64)
         odds = np.empty((*pool.shape, 2, phases.size))
         write_odds(known, belief, lumped.ahead, pool, odds)
         costs = np.empty((observation.jobs, ratio.shape[1] + 2))
-        for rows, key in _groups(observation.restart_overhead, rounded):
-            overhead, ratios = key[0], key[1:]
+        for rows, settings in _settings(observation, rounded, around, phases.size, unseen):
             tables = self._tables(
-                Settings(observation.tick_seconds, overhead, ratios, phases.size, unseen),
+                settings,
                 phases,
                 float(time_left[rows].max()),
                 float((time_left[rows] - work_left[rows]).max()),
@@ -201,7 +216,7 @@ class SeveralPools:
             jobs = (
                 rows,
                 observation.tick_seconds / 60.0,
-                overhead / 60.0,
+                settings.overhead_seconds / 60.0,
                 ratio,
                 work_left,
                 time_left,
@@ -210,7 +225,11 @@ class SeveralPools:
                 odds,
             )
             table = (tables.slack_minutes, tables.levels, tables.value)
-            if unseen:
+            if around is not None and unseen:
+                write_varied_unseen_costs(*jobs, *around.arrays, tables.there, *table, costs)
+            elif around is not None:
+                write_varied_seen_costs(*jobs, *around.arrays, *table, costs)
+            elif unseen:
                 write_unseen_costs(*jobs, tables.there, *table, costs)
             else:
                 write_seen_costs(*jobs, *table, costs)
@@ -241,17 +260,53 @@ class SeveralPools:
                 ratios=settings.ratios,
                 horizon_ticks=ticks,
                 most_slack_minutes=slack_minutes,
+                ground=settings.ground,
+                late_minutes=settings.late_minutes,
+                late_rate=settings.late_rate,
             )
 
         return self._cache.get(settings, time_left / settings.tick_seconds - 1.0, slack / 60.0, solve)
 
 
-def _groups(overhead: FloatArray, ratio: FloatArray) -> list[tuple[IntArray, tuple[float, ...]]]:
-    """Rows that share overhead and rounded price ratios, and these."""
-    rows = np.arange(len(ratio))
+def _settings(
+    observation: DeadlineObservation,
+    ratio: FloatArray,
+    around: Surroundings | None,
+    phases: int,
+    unseen: bool,
+) -> list[tuple[IntArray, Settings]]:
+    """Jobs that share a table, and what it depends on; `ratio` (N, Q) is rounded."""
+    columns = [observation.restart_overhead[:, None], ratio]
+    late = bool(observation.lateness_price.any())
+    if late:
+        price = observation.on_demand_price if around is None else around.price
+        rate = observation.lateness_price / price / (observation.tick_seconds / 60.0)
+        minutes = np.where(rate > 0.0, (observation.time_left - observation.due_left) / 60.0, 0.0)
+        columns += [minutes[:, None], rate[:, None]]
+    if around is not None:
+        columns += around.keys(RATIO_STEP)
+    tick = observation.tick_seconds
+    settings = []
+    for rows, key in _groups(np.concatenate(columns, axis=1)):
+        ratios, rest = key[1 : ratio.shape[1] + 1], key[ratio.shape[1] + 1 :]
+        late_minutes, late_rate = rest[:2] if late else (0.0, 0.0)
+        ground = None if around is None else around.ground(rest[2 * late :])
+        settings.append(
+            (rows, Settings(tick, key[0], ratios, phases, unseen, ground, late_minutes, late_rate))
+        )
+    return settings
+
+
+def is_unseen(observation: DeadlineObservation) -> bool:
+    """Whether nothing is known of a pool but what was answered when it was asked or occupied."""
+    return isinstance(observation, PartialObservation) and observation.probes == 0
+
+
+def _groups(keys: FloatArray) -> list[tuple[IntArray, tuple[float, ...]]]:
+    """Rows that share all keys (N, ...), and these."""
+    rows = np.arange(len(keys))
     if len(rows) == 0:
         return []
-    keys = np.concatenate([overhead[:, None], ratio], axis=1)
     if len(rows) == 1 or (keys == keys[0]).all():
         return [(rows, tuple(keys[0].tolist()))]
     order = np.lexsort(keys.T[::-1])
