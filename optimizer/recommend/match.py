@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -23,6 +24,8 @@ PROVIDERS = {"amazon web services": "aws", "google cloud": "gcp", "google": "gcp
 SYNTHETIC = "synthetic"
 PRICE_TOLERANCE = 0.02
 """Difference of the on-demand prices of ledger and market from which on it is told."""
+SAME_PRODUCT = 0.25
+"""Difference from which on they are taken for two products: another operating system, licence or tenancy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +78,9 @@ def match(
     """Find the pools of a workload.
 
     Pools match by provider, region and instance type (as traces name it or as it is sold); every zone of the
-    region is taken. Of markets that differ in pools or tick the best group is used: recorded before assumed
-    availability, then more pools, then more hours.
+    region is taken. Markets whose on-demand price is far from the ledger's are of another product. Hours that
+    two markets of the same pools share count once. Of markets that differ in pools or tick the best group is
+    used: recorded before assumed availability, then more pools, then more hours.
     """
     kept: list[tuple[NamedMarket, tuple[str, ...]]] = []
     told: list[str] = []
@@ -85,6 +89,14 @@ def match(
         rows = [row for row, pool in enumerate(named.market.pools) if _fits(pool, workload)]
         if not rows:
             told.append(f"{named.file}: no pool of {_wanted(workload)}; {_offers(named.market)}")
+            continue
+        other = _other_product(named.market.select(rows), workload)
+        if other:
+            told.append(f"{named.file}: {other}; the spot price of one says nothing of the other")
+            missing.append(
+                f"a market of the product that is billed: {_wanted(workload)} of the same operating system, "
+                "with its on-demand price (market build --product, --on-demand-price)"
+            )
             continue
         cut, assumed, lacking = _with_availability(named.market.select(rows), assumptions)
         if lacking:
@@ -100,10 +112,11 @@ def match(
     if not kept:
         if not missing:
             missing.append(
-                f"a market with {_wanted(workload)}: spotwise market fetch --region {workload.region} "
-                f"--instance-type {workload.instance_type}, and an availability trace or --advisor FILE"
+                f"a market with {_wanted(workload)}: {_source(workload)}, and an availability trace or "
+                "--advisor FILE"
             )
         return Match((), (), (), tuple(told), (), tuple(dict.fromkeys(missing)))
+    kept = _side_by_side(kept, told)
     chosen, others = _best_group(kept)
     for named in others:
         told.append(f"{named.file}: other pools or another tick than {chosen[0][0].file}; not mixed in")
@@ -177,6 +190,46 @@ def _with_availability(
     return made.select(keep), tuple(assumed), lacking
 
 
+def _other_product(market: Market, workload: Workload) -> str:
+    """Why the pools of a market are not what is billed, in words; empty if they may be."""
+    billed = workload.on_demand_price
+    if billed is None or not billed > 0:
+        return ""
+    theirs = float(market.on_demand_price.min(axis=0).mean())
+    if abs(theirs / billed - 1.0) <= SAME_PRODUCT:
+        return ""
+    return (
+        f"on-demand at {theirs:.4f} USD/h where the ledger's list price is {billed:.4f}: another operating "
+        "system, licence or tenancy"
+    )
+
+
+def _side_by_side(
+    kept: Sequence[tuple[NamedMarket, tuple[str, ...]]], told: list[str]
+) -> list[tuple[NamedMarket, tuple[str, ...]]]:
+    """Markets of the same pools without what they have in common: an hour given twice tells no more."""
+    made: list[tuple[NamedMarket, tuple[str, ...]]] = []
+    for named, assumed in sorted(kept, key=lambda one: (one[0].market.start, -one[0].market.ticks)):
+        market = named.market
+        ends = [
+            m.market.end
+            for m, why in made
+            if (m.market.pools, m.market.tick_seconds, why) == (market.pools, market.tick_seconds, assumed)
+        ]
+        seconds = (max(ends) - market.start).total_seconds() if ends else 0.0
+        skipped = max(math.ceil(seconds / market.tick_seconds), 0)
+        if skipped >= market.ticks:
+            told.append(f"{named.file}: all of its hours are in another market too; counted once")
+            continue
+        if skipped:
+            told.append(
+                f"{named.file}: its first {seconds / 3600:g} h are in another market too; counted once"
+            )
+            market = market.window(skipped, market.ticks - skipped)
+        made.append((NamedMarket(named.file, market), assumed))
+    return made
+
+
 def _best_group(
     kept: list[tuple[NamedMarket, tuple[str, ...]]],
 ) -> tuple[list[tuple[NamedMarket, tuple[str, ...]]], list[NamedMarket]]:
@@ -223,6 +276,13 @@ def _prices(named: NamedMarket, workload: Workload) -> list[str]:
 
 def _wanted(workload: Workload) -> str:
     return f"{workload.provider} {workload.instance_type} in {workload.region}"
+
+
+def _source(workload: Workload) -> str:
+    """Where such a market comes from; only AWS is asked by this program."""
+    if PROVIDERS.get(workload.provider.lower(), workload.provider.lower()) == "aws":
+        return f"spotwise market fetch --region {workload.region} --instance-type {workload.instance_type}"
+    return "a price history for spotwise market build"
 
 
 def _offers(market: Market) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from optimizer.plan import read_plan
+from optimizer.recommend.result import WorkloadReport
 from optimizer.recommend.run import Found, Options, recommend
 from optimizer.recommend.write import write_report
 from simulator.errors import InputError
+from simulator.market import Market
 from tests.optimizer.recommend.bills import WEEKS, machine_hours, write_bill
 from tests.optimizer.recommend.scene import Scene
 
@@ -131,3 +133,49 @@ def test_cold_start_that_cannot_be_is_told(scene: Scene, tmp_path: Path, minutes
     workloads.write_text(text.replace("cold_start_minutes: 3.0", f"cold_start_minutes: {given}"))
     (one,) = recommend(ledger, workloads, [scene.markets[0]], Options(windows=8)).report.workloads
     assert any("cold start" in reason.lower() for reason in one.decision.reasons)
+
+
+def test_other_product_than_the_market_s_is_not_replayed(report_of: Report) -> None:
+    rows = [machine_hours("windows", hour, 3, price=0.188, listed=0.188) for hour in HOURS]
+    rows += [machine_hours("discounted", hour, 3, price=0.07) for hour in HOURS]
+    by_name = {one.name: one for one in report_of(rows).report.workloads}
+    windows = by_name["windows"]
+    assert windows.decision.action == "change-nothing"
+    assert windows.scenario("champion") is None
+    assert any("0.1880" in text and "operating system" in text for text in windows.decision.reasons)
+    assert any("--product" in text for text in windows.decision.missing_data)
+    assert by_name["discounted"].scenario("champion") is not None
+
+
+def test_hours_that_two_markets_share_count_once(scene: Scene, tmp_path: Path) -> None:
+    ledger, workloads = write_bill(tmp_path, [machine_hours("shop", hour, 3) for hour in HOURS])
+    market = Market.load(scene.markets[0])
+    half = market.ticks // 2
+    parts = {"copy": market, "first": market.window(0, half + 720), "second": market.window(half, half)}
+    for name, part in parts.items():
+        part.save(tmp_path / f"{name}.npz")
+
+    def shop(*names: str) -> WorkloadReport:
+        options = Options(windows=8, window_hours=48, service_policy="spothedge-2")
+        paths = [tmp_path / f"{name}.npz" for name in names]
+        (one,) = recommend(ledger, workloads, paths, options).report.workloads
+        return one
+
+    whole, doubled, pieces = shop("copy"), shop("copy", "second", "first"), shop("second", "first")
+    assert whole.market is not None
+    assert doubled.market is not None
+    assert pieces.market is not None
+    assert doubled.market.independent_windows == whole.market.independent_windows == 20
+    assert pieces.market.independent_windows <= 20
+    assert doubled.scenarios == whole.scenarios
+    assert sum("counted once" in text for text in doubled.market.not_matched) == 2
+    assert any("first 120 h" in text for text in pieces.market.not_matched)
+
+
+def test_only_aws_is_sent_to_market_fetch(report_of: Report) -> None:
+    rows = [machine_hours("a", hour, 3, instance_type="m7i.large") for hour in HOURS]
+    rows += [machine_hours("b", hour, 3, instance_type="n2.large", provider="Google Cloud") for hour in HOURS]
+    by_name = {one.name: one.decision.missing_data for one in report_of(rows).report.workloads}
+    assert any("market fetch" in text for text in by_name["a"])
+    assert by_name["b"]
+    assert not any("market fetch" in text for text in by_name["b"])
