@@ -194,7 +194,7 @@ def evaluate(
             windows,
             job,
             reference=reference,
-            observability=check_observability(observability, windows.stack.pools),
+            observability=check_observability(observability),
             seed=seed,
             watch=lambda label: status.update(f"{len(windows.start)} windows: {label}"),
         )

@@ -15,6 +15,7 @@ from policies.features import RICH
 from policies.guided.advice import ADVICE_NAMES, COST_GAPS, write_advice
 from policies.network import Network
 from policies.planner import SemiMarkovPlanner
+from policies.planner.several import is_unseen
 from policies.protocol import Memory
 from simulator.deadline.observation import BoolArray, DeadlineObservation, FloatArray, IntArray
 from simulator.errors import InputError
@@ -223,8 +224,8 @@ class GuidedPolicy:
         return self.planner.weighs_lateness(pools)
 
     def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
-        """Decide one tick; always a legal action. Over several pools the planner decides alone."""
-        if observation.pools > 1:
+        """Decide one tick; always a legal action. The planner decides alone over several or unseen pools."""
+        if observation.pools > 1 or is_unseen(observation) or observation.varied:
             return self.planner.act(observation, memory)
         advised, memory = self.describe(observation, memory)
         choice = np.empty(observation.jobs, np.int64)

@@ -33,6 +33,8 @@ Observability = Literal["full", "occupied", "probed"]
 """What jobs know of the availability of pools: all of it; that of the pool they occupy or ask; or that and at
 each tick one pool more, the one of which they have known nothing for longest.
 
+Of one pool, `probed` is `full`, and with `occupied` asking is the only way to look while it is not occupied.
+
 Who sees all pools asks none in vain: a launch that fails leaves the job idle for the tick. Who does not asks
 before it lets go of what it has: a launch that fails leaves the job where it is."""
 
@@ -199,9 +201,9 @@ class DeadlineBatch:
         """Make room for `size` jobs; each must be given with `assign` before the first step.
 
         Raises:
-            InputError: The observability is unknown, or only one pool is there to be observed in part.
+            InputError: The observability is unknown.
         """
-        self.observability = check_observability(observability, stack.pools)
+        self.observability = check_observability(observability)
         self.stack = stack
         self.size = size
         self.market = np.zeros(size, np.int64)
@@ -526,18 +528,15 @@ class DeadlineBatch:
         )
 
 
-def check_observability(observability: str, pools: int) -> Observability:
-    """The observability, if it is one of that many pools.
+def check_observability(observability: str) -> Observability:
+    """The observability, if it is one.
 
     Raises:
-        InputError: It is unknown, or only one pool is there to be observed in part.
+        InputError: It is unknown.
     """
-    for known in get_args(Observability):
-        if observability == known and (known == "full" or pools > 1):
-            return cast("Observability", known)
     if observability not in get_args(Observability):
         raise InputError(f"observability {observability!r}; accepted: {', '.join(get_args(Observability))}")
-    raise InputError(f"observability {observability!r} of one pool; accepted there: full")
+    return cast("Observability", observability)
 
 
 def window_starts(market: Market, job: DeadlineJob, stride: int, first: int = 0) -> IntArray:

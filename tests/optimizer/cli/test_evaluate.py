@@ -106,7 +106,6 @@ def test_table_fits_eighty_columns(folder: Path) -> None:
         (("-m", "m.npz", "-p", "greedy", "-p", "greedy"), "given twice"),
         (("-m", "m.npz", "--pools", "some"), "accepted: each, all"),
         (("-m", "m.npz", "--window-stride", "0"), "window stride"),
-        (("-m", "m.npz", "--observability", "occupied"), "of one pool; accepted there: full"),
         (("-m", "m.npz", "--pools", "all", "--observability", "none"), "accepted: full, occupied, probed"),
         (("-m", "broken.npz"), "not a whole market file"),
     ],

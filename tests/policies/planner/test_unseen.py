@@ -10,8 +10,11 @@ import pytest
 from policies.planner import SemiMarkovPlanner, TickModel
 from policies.planner.several.phases import Phases
 from policies.planner.several.unseen import BELIEFS, IDLE_PREMIUM, Beliefs, solve_unseen, steadier
-from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND
+from policies.registry import load_policy
+from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineBatch, DeadlineJob, MarketStack
+from simulator.deadline.batch import FAILED_LAUNCHES, Observability
 from simulator.deadline.observation import NEVER, PartialObservation
+from simulator.market import sample_market
 from simulator.synthetic.semi_markov import SemiMarkovModel
 
 TICK = 600.0
@@ -207,3 +210,52 @@ def test_it_asks_a_cheaper_pool_while_it_holds_a_dear_one() -> None:
     assert action[0] == FIRST_SPOT + 1
     action, _ = planner.act(observe([True, False], [0, NEVER], [0.3, 0.3], FIRST_SPOT), memory)
     assert action[0] == FIRST_SPOT
+
+
+POLICIES = ["on-demand", "greedy", "spot-when-available", "uniform-progress", "planner", "deadline-champion"]
+
+
+def replayed(
+    policy: str, observability: Observability, *, due: float | None = None, checkpoints: float = 0.0
+) -> DeadlineBatch:
+    """Jobs of 12 h due in 15 h, in each zone alone, one every 100 ticks."""
+    market = sample_market("v100-unseen")
+    zones = [market.select([zone]) for zone in range(len(market.pools))]
+    job = DeadlineJob(
+        12 * 3600.0, 15 * 3600.0, 720.0, checkpoints, due_seconds=due,
+        lateness_usd_per_hour=2.0 * (due is not None),
+    )  # fmt: skip
+    start = np.arange(0, market.ticks - 90, 100)
+    where = np.repeat(np.arange(len(zones)), len(start))
+    batch = DeadlineBatch.of(MarketStack.of(zones), job, where, np.tile(start, len(zones)), observability)
+    decider = load_policy(policy)
+    memory = decider.reset(batch.size, 1)
+    while not batch.done.all():
+        action, memory = decider.act(batch.observe(), memory)
+        batch.step(action)
+    return batch
+
+
+@pytest.mark.parametrize("due", [None, 13 * 3600.0])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_single_pool_that_is_seen_only_when_held_or_asked_keeps_every_deadline(
+    policy: str, due: float | None
+) -> None:
+    batch = replayed(policy, "occupied", due=due, checkpoints=3600.0)
+    assert not batch.missed.any()
+    if policy in ("greedy", "planner", "deadline-champion"):
+        assert batch.counts[:, FAILED_LAUNCHES].sum() > 0, "nothing was asked in vain: this proves nothing"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_single_pool_that_is_probed_is_seen(policy: str) -> None:
+    full, probed = replayed(policy, "full"), replayed(policy, "probed")
+    np.testing.assert_array_equal(full.cost, probed.cost)
+    assert not probed.counts[:, FAILED_LAUNCHES].any()
+
+
+def test_over_a_single_unseen_pool_the_planner_costs_less_than_heuristics() -> None:
+    costs = {policy: float(replayed(policy, "occupied").cost.sum()) for policy in POLICIES}
+    assert costs["planner"] == costs["deadline-champion"]
+    assert costs["planner"] < min(costs[policy] for policy in POLICIES[:4])
+    assert costs["planner"] >= float(replayed("planner", "full").cost.sum())
