@@ -78,7 +78,8 @@ class SemiMarkovPlanner:
         """
         if pools > 1:
             return self.several.reset(jobs, pools)
-        # A single pool that is not seen, or has a throughput, turns this into the memory of `several` at its first look.
+        # A single pool that is not seen, or has a throughput, turns this into the memory of `several` at its
+        # first look.
         types, _, buckets = self.model.hazard.shape
         return {
             "belief": np.zeros((jobs, types, buckets)),

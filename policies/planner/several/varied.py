@@ -288,7 +288,7 @@ def write_varied_unseen_costs(
             cost += _held(
                 p, rest[p], left, first + p, location[i, p], odds[i, p, 1], each, joint, grid, levels, value
             )
-            if there < 1.0 - 1e-9:  # the launch may fail
+            if held != p + 2 and there < 1.0 - 1e-6:  # the launch may fail
                 none = 1.0 - there
                 _on_grid(odds[i, p, 0, 1:].sum() / none, there_of, each[p])
                 each[p] *= none
