@@ -1,4 +1,4 @@
-"""Auto Scaling groups that somebody else sizes: the controller sets the mix and sees that it is reached.
+"""Groups and fleets that somebody else sizes: the controller sets the mix and sees that it is reached.
 
 A changed mix applies to future launches only. To reach it, the group is asked for a few instances more than
 its demand; it launches them in the new mix, and when they are in service the ones of the wrong kind are
@@ -18,6 +18,7 @@ import numpy as np
 from optimizer.controller.decide import Decision
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.journal import Journal, JournalFull
+from optimizer.controller.maintained import next_targets
 from optimizer.controller.moves import GroupStep, Move, Wish, rate_of
 from optimizer.controller.observe import Sight, Tell
 from optimizer.controller.providers import Group, Instance
@@ -120,6 +121,9 @@ class GroupKeeper:
         for row, workload in enumerate(fleet.workloads):
             if workload.name in self.of:
                 group = sight.groups[self.of[workload.name].group]
+                if group.fleet:
+                    moves += self._fleet_step(fleet, row, group, decision, inventory, sight, policy)
+                    continue
                 if not group.mixed:
                     self._tell("error", "group", f"group {group.name} has no mixed instances policy")
                     continue
@@ -181,6 +185,61 @@ class GroupKeeper:
             self._tell("warning", "group", f"group {group.name} has no room to convert: raise its MaxSize")
         return move(group.desired, []) if reshape else None
 
+    def _fleet_step(
+        self,
+        fleet: ServiceFleet,
+        row: int,
+        group: Group,
+        decision: Decision,
+        inventory: Inventory,
+        sight: Sight,
+        policy: str,
+    ) -> list[Move]:
+        """The next targets of a fleet that maintains its capacity; it launches and terminates by itself."""
+        workload, demand = fleet.workloads[row], int(fleet.demand[row])
+        name, base = workload.name, min(int(decision.wanted[row, -1]), demand)
+        counts = {"on-demand": [0, 0], "spot": [0, 0]}
+        for one in inventory.live(name):
+            counts[one.option][0] += 1
+            cold = float(fleet.cold_ticks[row] * fleet.tick_seconds)
+            up = one.id in group.in_service and sight.now - one.launched_at >= cold
+            counts[one.option][1] += up
+        held = (counts["on-demand"][0], counts["on-demand"][1]), (counts["spot"][0], counts["spot"][1])
+        on_demand, spot = next_targets(demand, base, *held)
+        total = on_demand + spot
+        if total == group.desired == demand and name in self._raises:
+            self.forget(name)
+        surplus = held[0][0] + held[1][0] - group.desired
+        if surplus > 0 and not group.shrinks:
+            self._tell(
+                "warning",
+                "group",
+                f"fleet {group.name} holds {surplus} more than its target and does not terminate them: set "
+                "its ExcessCapacityTerminationPolicy to termination",
+            )
+        if (total, on_demand) == (group.desired, group.base):
+            return []
+        more = max(total - group.desired, 0)
+        pool = workload.pools[int(fleet.cheapest[row])]
+        option: Option = "spot" if spot > group.desired - group.base else "on-demand"
+        prices = [sight.price.get(p.name, p.on_demand_price) for p in workload.pools]
+        each = pool.on_demand_price if option == "on-demand" else float(np.min(prices))
+        return [
+            Move(
+                name,
+                fleet.key,
+                [Wish(pool, option, more, each)] if more else [],
+                [],
+                gang=False,
+                urgent=bool(decision.urgent[row]),
+                voluntary=bool(more),
+                why=f"{policy}: {base} of {demand} on-demand",
+                step=GroupStep(
+                    self.of[name].region, group.name, total - more, on_demand, group.desired, demand
+                ),
+            )
+        ]
+
     def _go_on(
         self,
         name: str,
@@ -214,7 +273,13 @@ class GroupKeeper:
             JournalFull: It could not be written; the call must not leave.
         """
         assert move.step is not None  # noqa: S101 -- only moves of groups come here
-        if move.launched:
+        if move.step.demand is not None:
+            known = self._raises.get(move.workload)
+            more = move.step.desired + move.launched - move.step.demand
+            # lowered step by step, the highest raise is kept until the total is the demand again
+            if more > (known.more if known is not None else 0):
+                self._save(move.workload, Raise(move.step.demand, more, now))
+        elif move.launched:
             self._save(move.workload, Raise(move.step.desired, move.launched, now))
 
     def forget(self, name: str) -> None:

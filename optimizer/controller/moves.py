@@ -39,6 +39,8 @@ class GroupStep:
         desired: Desired capacity to set, the move's launches not included.
         base: On-demand base to set.
         present: Desired capacity that was seen; it is only set where it changes.
+        demand: Of a fleet, what its owner asks for, from which `desired` may differ for a while; None: it is
+            `desired` itself.
     """
 
     region: str
@@ -46,6 +48,7 @@ class GroupStep:
     desired: int
     base: int
     present: int
+    demand: int | None = None
 
 
 @dataclass(slots=True)

@@ -118,10 +118,10 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """An Auto Scaling group.
+    """An Auto Scaling group, or an EC2 Fleet of type maintain.
 
     Attributes:
-        name: Its name.
+        name: Its name; a fleet's id.
         desired: Desired capacity.
         smallest: Minimum size.
         largest: Maximum size.
@@ -130,6 +130,8 @@ class Group:
         mixed: Whether it has a mixed instances policy, without which it cannot be shaped.
         members: Its instances; their `workload` is not the controller's.
         in_service: Ids of those that are in service.
+        fleet: Whether it is a fleet: `desired` is its total target, `base` its on-demand target.
+        shrinks: Whether a fleet terminates what is above its targets.
     """
 
     name: str
@@ -141,6 +143,8 @@ class Group:
     mixed: bool
     members: tuple[Instance, ...]
     in_service: frozenset[str]
+    fleet: bool = False
+    shrinks: bool = True
 
 
 class Clock(Protocol):
@@ -227,7 +231,7 @@ class Interruptions(Protocol):
 
 
 class Groups(Protocol):
-    """Auto Scaling groups."""
+    """Auto Scaling groups, and fleets that maintain their capacity."""
 
     def describe(self, region: str, names: Sequence[str]) -> Mapping[str, Group]:
         """The groups by name.

@@ -8,22 +8,28 @@ from typing import Any
 from optimizer.controller.providers.aws.calls import Caller
 from optimizer.controller.providers.aws.capacity import instance_of
 from optimizer.controller.providers.aws.clients import Clients
+from optimizer.controller.providers.aws.maintained import FLEET_ID, MaintainedFleets
 from optimizer.controller.providers.protocol import Group, Instance, Refused
 
 GONE = ("Terminating", "Terminating:Wait", "Terminating:Proceed", "Terminated", "Detaching", "Detached")
 
 
 class AutoScaling:
-    """Groups of every region; what a member costs is read from EC2, which Auto Scaling does not tell."""
+    """Groups of every region; what a member costs is read from EC2, which Auto Scaling does not tell.
+
+    A name that is the id of a fleet (`fleet-...`) is one of type maintain.
+    """
 
     def __init__(self, clients: Clients, call: Caller) -> None:
         """Ask with these clients."""
         self._clients, self._call = clients, call
+        self._fleets = MaintainedFleets(clients, call)
 
     def describe(self, region: str, names: Sequence[str]) -> Mapping[str, Group]:
         """The groups by name; one that does not exist is absent."""
         client = self._clients("autoscaling", region)
-        found: dict[str, Group] = {}
+        found = self._fleets.describe(region, [name for name in names if FLEET_ID.fullmatch(name)])
+        names = [name for name in names if not FLEET_ID.fullmatch(name)]
         for k in range(0, len(names), 50):
             reply = self._call(
                 client.describe_auto_scaling_groups,
@@ -56,7 +62,13 @@ class AutoScaling:
         return tuple(found)
 
     def shape(self, region: str, name: str, desired: int | None, base: int, percentage: int) -> None:
-        """Set the mix and, unless it is None, the desired capacity; saying it twice changes nothing."""
+        """Set the mix and, unless it is None, the desired capacity; saying it twice changes nothing.
+
+        Of a fleet, `base` is the on-demand target and the rest is spot.
+        """
+        if FLEET_ID.fullmatch(name):
+            self._fleets.shape(region, name, desired, base)
+            return
         client = self._clients("autoscaling", region)
         self._call(
             client.update_auto_scaling_group,
