@@ -364,6 +364,7 @@ def _service(
     offsets = demand_offsets(plan, matched.markets, found.span.start, found.span.hours)
     place = (offsets[:, None] + np.arange(plan.hours)) % found.span.hours
     demand = hourly[place]
+    idle = np.asarray((_filled(workload.demand, ~workload.missing)[place] <= 0).mean(axis=1))
     if tick <= 3600:
         demand = np.repeat(demand, 3600 // tick, axis=1)
     else:
@@ -378,6 +379,7 @@ def _service(
         cold,
         workload.service.availability_target,
         rate,
+        idle,
     )
     notes = [
         f"a loss that no reserve covers is short for {cold + 1} ticks of {tick} s (cold start "

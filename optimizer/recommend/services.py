@@ -41,6 +41,8 @@ class Case:
         cold_start_ticks: Ticks D of a cold start; a loss that nobody had a reserve for costs D + 1.
         availability_target: Of the service.
         on_demand_price: USD per instance-hour.
+        idle: (N,) share of a window in which the service needs nothing, committed instances included: such
+            ticks say nothing of its availability. None: it always needs some.
     """
 
     markets: tuple[NamedMarket, ...]
@@ -50,6 +52,7 @@ class Case:
     cold_start_ticks: int
     availability_target: float
     on_demand_price: float
+    idle: FloatArray | None = None
 
     @property
     def windows(self) -> int:
@@ -58,7 +61,10 @@ class Case:
 
     def part(self, which: IntArray) -> Case:
         """The same service over some of its windows."""
-        return replace(self, market=self.market[which], start=self.start[which], demand=self.demand[which])
+        idle = None if self.idle is None else self.idle[which]
+        return replace(
+            self, market=self.market[which], start=self.start[which], demand=self.demand[which], idle=idle
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +93,7 @@ class Outcome:
     Attributes:
         cost: USD.
         on_demand: USD of the same demand on on-demand capacity.
-        availability: Share of ticks at which the demand was ready.
+        availability: Share of the ticks with a need at which the demand was ready.
         allowance: The same with on-demand capacity alone, asked for at the moment of need.
         interruptions: Instances taken back.
         launches: Instances launched.
@@ -261,11 +267,14 @@ def run_batch(
     lags = np.array(
         [_ticks_short(row, int(cold)) for row, cold in zip(batch.demand, batch.cold_start, strict=True)]
     )
+    short = counted - batch.counts[:, AVAILABLE_TICKS]
+    idle = np.concatenate([np.zeros(part.windows) if part.idle is None else part.idle for part in parts])
+    needed = np.maximum(counted * (1.0 - idle), 1.0)
     return Outcome(
         cost=batch.cost,
         on_demand=batch.on_demand_cost(),
-        availability=batch.counts[:, AVAILABLE_TICKS] / counted,
-        allowance=1.0 - lags / counted,
+        availability=1.0 - np.minimum(short / needed, 1.0),
+        allowance=1.0 - np.minimum(lags / needed, 1.0),
         interruptions=batch.counts[:, INTERRUPTIONS].astype(np.float64),
         launches=batch.counts[:, LAUNCHES].astype(np.float64),
         hours=hours * (stack.tick_seconds / 3600.0),

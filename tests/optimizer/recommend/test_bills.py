@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 from optimizer.plan import read_plan
 from optimizer.recommend.result import WorkloadReport
@@ -179,3 +181,34 @@ def test_only_aws_is_sent_to_market_fetch(report_of: Report) -> None:
     assert any("market fetch" in text for text in by_name["a"])
     assert by_name["b"]
     assert not any("market fetch" in text for text in by_name["b"])
+
+
+def test_hours_without_demand_do_not_count_as_available(scene: Scene, tmp_path: Path) -> None:
+    rows = [machine_hours("rare", hour, 4) for hour in HOURS if hour % 24 in (0, 9, 12)]
+    rows += [machine_hours("always", hour, 4) for hour in HOURS]
+    ledger, workloads = write_bill(tmp_path, rows)
+    data = yaml.safe_load(workloads.read_text())
+    for one in data["workloads"]:
+        one |= {"kind": "service", "job": None}
+        one["service"] = {"availability_target": 0.5, "cold_start_minutes": 3.0}
+    workloads.write_text(yaml.safe_dump(data))
+    # Spot is to be had half of the time: that a service needs nothing meanwhile does not make it available.
+    market = Market.load(scene.markets[0]).select([0])
+    capacity = np.where(np.arange(market.ticks) // 37 % 2, 20, 0)[None].astype(np.int32)
+    halved = Market(
+        market.pools,
+        market.tick_seconds,
+        market.start,
+        market.spot_price,
+        capacity,
+        market.on_demand_price,
+        "made for tests",
+    )
+    halved.save(tmp_path / "halved.npz")
+    options = Options(windows=8, service_policy="spot-only")
+    found = recommend(ledger, workloads, [tmp_path / "halved.npz"], options)
+    by_name = {one.name: one.scenario("champion") for one in found.report.workloads}
+    for scenario in by_name.values():
+        assert scenario is not None
+        assert scenario.sla is not None
+        assert scenario.sla.raw == pytest.approx(0.5, abs=0.1)
