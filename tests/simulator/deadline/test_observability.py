@@ -98,10 +98,31 @@ def test_views_are_not_copies_and_copies_are_not_views() -> None:
     assert view.knowledge_age[0, 0] == 0
 
 
-@pytest.mark.parametrize(("observability", "pools"), [("none", 2), ("occupied", 1), ("probed", 1)])
-def test_what_cannot_be_observed_is_refused(observability: Any, pools: int) -> None:
-    with pytest.raises(InputError, match=r"observability '.*accepted.*: full"):
-        DeadlineBatch(MarketStack.of([market(np.ones((pools, 300), int))]), 1, observability)
+@pytest.mark.parametrize("observability", ["none", "Full", ""])
+def test_what_cannot_be_observed_is_refused(observability: Any) -> None:
+    with pytest.raises(InputError, match=r"observability '.*accepted: full, occupied, probed"):
+        DeadlineBatch(MarketStack.of([market(np.ones((2, 300), int))]), 1, observability)
+
+
+def test_a_single_pool_is_known_by_asking_alone() -> None:
+    """An answer of no leaves the job where it is; while it waits without asking, knowledge gets old."""
+    stack = MarketStack.of([market(np.array([[0, 0, 0, 1, 1, 0] + [1] * 300]))])
+    batch = DeadlineBatch.of(stack, JOB, [0], [0], "occupied")
+    seen = []
+    for action in (FIRST_SPOT, ON_DEMAND, ON_DEMAND, FIRST_SPOT, FIRST_SPOT):
+        seen.append(
+            (bool(batch.known_available[0, 0]), int(batch.knowledge_age[0, 0]), int(batch.placement[0]))
+        )
+        batch.step(np.array([action]))
+    assert seen == [
+        (False, NEVER, IDLE),
+        (False, 1, IDLE),
+        (False, 2, ON_DEMAND),
+        (False, 3, ON_DEMAND),
+        (True, 0, FIRST_SPOT),
+    ]
+    assert batch.placement[0] == IDLE
+    assert not batch.known_available[0, 0]
 
 
 def test_the_shield_lets_a_job_ask_where_it_may_idle_and_not_where_spot_is_known_to_be_away() -> None:
