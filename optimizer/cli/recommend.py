@@ -27,7 +27,7 @@ def recommend(
         ),
     ] = None,
     outage_hours: Annotated[float, typer.Option(help="Mean outage assumed with --advisor.")] = 2.0,
-    windows: Annotated[int, typer.Option(min=4, help="Most market windows per workload.")] = 200,
+    windows: Annotated[int, typer.Option(min=4, max=5000, help="Most market windows per workload.")] = 200,
     window_hours: Annotated[
         int | None, typer.Option(min=1, help="Length of a window. Default: so that 8 fit side by side.")
     ] = None,

@@ -127,6 +127,9 @@ def _move(found: Judged, best: Scenario, tried: list[Scenario]) -> Decision:
         reasons.append(
             f"Committed usage of {subject.commitment.covered_cost:,.2f} USD a month stays where it is: moved "
             "to spot it would be paid for nothing."
+            if subject.workload.kind == "service"
+            else f"Its commitments cost {subject.commitment.covered_cost:,.2f} USD a month in any case, "
+            "used or not; that is in all figures."
         )
     pools = sorted(
         (hours for hours in best.hours if hours.option == "spot" and hours.pool), key=lambda h: -h.hours

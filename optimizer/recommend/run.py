@@ -40,6 +40,8 @@ from simulator.market.readers.advisor import read_interruption_bands
 
 DEADLINE_CHAMPION = "deadline-champion"
 SENSITIVITY_WINDOWS = 40
+MOST_WINDOWS = 5000
+LONGEST_OUTAGE_HOURS = 720
 Watch = Callable[[str, float], None]
 """Told what is being done and which share of the whole is done."""
 
@@ -114,8 +116,16 @@ def recommend(
     """
     if not markets:
         raise InputError("no market; accepted: one or more --market FILE")
-    if options.windows < 4 or (options.window_hours is not None and options.window_hours < 1):
-        raise InputError("--windows and --window-hours; accepted: at least 4 windows of at least 1 h")
+    if not 0 < options.outage_hours <= LONGEST_OUTAGE_HOURS:
+        raise InputError(
+            f"--outage-hours {options.outage_hours:g}; accepted: above 0, at most {LONGEST_OUTAGE_HOURS}"
+        )
+    if not 4 <= options.windows <= MOST_WINDOWS or (
+        options.window_hours is not None and options.window_hours < 1
+    ):
+        raise InputError(
+            f"--windows and --window-hours; accepted: 4 to {MOST_WINDOWS} windows of at least 1 h"
+        )
     if len({path.resolve() for path in markets}) < len(markets):
         raise InputError("a market file is given twice; give each once")
     load_policy(options.deadline_policy, "deadline")

@@ -37,7 +37,7 @@ class Written:
 def write_report(found: Found, folder: Path, now: datetime) -> Written:
     """Write report.html, report.md, recommendation.json and, if something is to be moved, plan.yaml.
 
-    A plan of an earlier report in the folder is removed when this one moves nothing: it would be wrong.
+    A plan of an earlier report in the folder is removed before anything is written: it is another report's.
 
     Raises:
         InputError: The folder cannot be written.
@@ -46,14 +46,14 @@ def write_report(found: Found, folder: Path, now: datetime) -> Written:
     page, short, figures = (folder / name for name in ("report.html", "report.md", "recommendation.json"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        target = folder / "plan.yaml"
+        # First: killed in between, a new report must not lie beside the plan of an earlier one.
+        target.unlink(missing_ok=True)
         write_whole(page, render_page(found))
         write_whole(short, render_markdown(found.report))
         write_whole(figures, found.report.to_json())
-        target = folder / "plan.yaml"
-        if plan is None:
-            target.unlink(missing_ok=True)
-            return Written(page, short, figures, None, notes)
+        if plan is not None:
+            write_plan(plan, target)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
-    write_plan(plan, target)
-    return Written(page, short, figures, target, notes)
+    return Written(page, short, figures, target if plan else None, notes)

@@ -44,6 +44,11 @@ class Span(_Strict):
     start: datetime
     hours: int = Field(ge=1)
 
+    @field_validator("start")
+    @classmethod
+    def _without_a_zone_it_is_utc(cls, start: datetime) -> datetime:
+        return start if start.tzinfo is not None else start.replace(tzinfo=UTC)
+
 
 class PurchaseMix(_Strict):
     """Share of the instance-hours per purchase option; they sum to 1."""

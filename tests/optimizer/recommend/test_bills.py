@@ -212,3 +212,34 @@ def test_hours_without_demand_do_not_count_as_available(scene: Scene, tmp_path: 
         assert scenario is not None
         assert scenario.sla is not None
         assert scenario.sla.raw == pytest.approx(0.5, abs=0.1)
+
+
+def test_span_without_a_zone_is_utc(scene: Scene, tmp_path: Path) -> None:
+    ledger, workloads = write_bill(tmp_path, [machine_hours("shop", hour, 3) for hour in HOURS])
+    options = Options(windows=8, service_policy="spothedge-2")
+    known = recommend(ledger, workloads, [scene.markets[0]], options).report
+    workloads.write_text(workloads.read_text().replace("'2024-03-04T00:00:00Z'", "2024-03-04 00:00:00"))
+    bare = recommend(ledger, workloads, [scene.markets[0]], options).report
+    assert bare.span == known.span
+    assert bare.total == known.total
+
+
+@pytest.mark.parametrize("hours", [math.nan, 0.0, -1.0, math.inf])
+def test_outage_that_cannot_be_is_refused(scene: Scene, hours: float) -> None:
+    with pytest.raises(InputError, match="--outage-hours"):
+        recommend(scene.ledger, scene.workloads, scene.markets, Options(outage_hours=hours))
+
+
+def test_windows_have_an_upper_limit(scene: Scene) -> None:
+    with pytest.raises(InputError, match="4 to 5000 windows"):
+        recommend(scene.ledger, scene.workloads, scene.markets, Options(windows=1_000_000_000))
+
+
+def test_report_that_cannot_be_written_leaves_no_older_plan(report_of: Report, tmp_path: Path) -> None:
+    found = report_of([machine_hours("shop", hour, 3) for hour in HOURS])
+    out = tmp_path / "out"
+    (out / "report.html").mkdir(parents=True)
+    (out / "plan.yaml").write_text("of an earlier report")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report(found, out, NOW)
+    assert not (out / "plan.yaml").exists()
