@@ -279,6 +279,12 @@ def _show(found: dict[str, Any]) -> None:
             "this time",
             highlight=False,
         )
+        if found["assumed_pools"]:
+            console.print(
+                f"assumed: {found['assumed_saving_usd']:.2f} USD of the saving rest on spot capacity that "
+                f"nobody has asked for, in {', '.join(found['assumed_pools'])}",
+                highlight=False,
+            )
     if found["canary"]:
         console.print(f"canary: {found['canary']}")
     table = Table()

@@ -39,7 +39,7 @@ from optimizer.controller.providers import CloudError, Provider
 from optimizer.controller.rebalance import Rebalance
 from optimizer.controller.report import Report
 from optimizer.controller.services import ServiceFleet
-from optimizer.controller.shadow import PREFIX, Shadow
+from optimizer.controller.shadow import PREFIX, Belief, Shadow
 from optimizer.controller.situation import add_history, limits_of, trips_of
 from optimizer.plan import Plan
 from policies.protocol import Memory
@@ -149,6 +149,7 @@ class Controller:
         )
         self.rebalance = Rebalance(journal, {name for fleet, _ in self.services for name in fleet.names})
         self._present_cost = float(journal.recall("present_cost") or 0.0)
+        self.belief = Belief(journal) if self.mode == "shadow" else None
         self._journal_full = False
         self._sight: Sight | None = None
         self._expired = False
@@ -301,6 +302,9 @@ class Controller:
         if self._sight is not None:
             hours = max(sight.now - self._sight.now, 0.0) / 3600.0
             self._present_cost += present_rate(self.fleets, sight.price) * hours
+            if self.belief is not None:
+                live = self.inventory.all_live()
+                self.belief.note(live, self._sight.offers, self.pools, self._sight.price, hours)
         if self.canary is not None:
             self.canary.look(self.inventory)
         decisions, memories = self._decide(sight, interrupted, report.between)
@@ -537,7 +541,10 @@ class Controller:
     # ------------------------------------------------------------------------------------------ beginning
 
     def _seen(self, report: Report, sight: Sight) -> list[tuple[str, float | None, int, bool]]:
-        held = Counter(row.pool for row in self.inventory.all_live() if row.option == "spot")
+        # what a shadow believes it holds is no word on what a pool has
+        real = self.inventory.all_live() if self.mode != "shadow" else ()
+        held = Counter(row.pool for row in real if row.option == "spot")
         short = {pool for _, pool, option in report.outcome.without_capacity if option == "spot"}
         refused = short | report.lost_in
+        refused = refused if self.mode != "shadow" else set()
         return [(name, sight.price.get(name), held[name], name in refused) for name in self.pools]

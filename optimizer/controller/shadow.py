@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from optimizer.controller.journal import InstanceRow
+from optimizer.controller.journal import InstanceRow, Journal, JournalFull
 from optimizer.controller.providers import Capacity, Clock, Instance, Launch, LaunchResult, NoCapacity
 from optimizer.plan import PlanPool
+from simulator.market.market import UNLIMITED_CAPACITY
 
 PREFIX = "shadow-"
 """Of the names of instances that are nowhere but in the journal."""
@@ -85,3 +87,59 @@ class Shadow:
         """Pretend."""
         for one in ids:
             self._held.pop(one, None)
+
+
+class Belief:
+    """How much of a shadow's saving rests on spot capacity that nobody has asked for.
+
+    Where the cloud tells no capacity, a pool is believed to have as much as is wanted. What a shadow saves
+    there, the difference between on-demand and spot price of what it would hold, is counted by pool. It
+    survives a restart.
+
+    Attributes:
+        saved: USD by pool.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        """Continue counting."""
+        self._journal = journal
+        self.saved: dict[str, float] = {
+            str(pool): float(usd) for pool, usd in json.loads(journal.recall("shadow-belief") or "{}").items()
+        }
+
+    @property
+    def usd(self) -> float:
+        """USD saved so far in all pools that were only believed to have capacity."""
+        return sum(self.saved.values())
+
+    def note(
+        self,
+        rows: Iterable[InstanceRow],
+        offers: Mapping[str, int],
+        pools: Mapping[str, PlanPool],
+        price: Mapping[str, float],
+        hours: float,
+    ) -> None:
+        """Count what was held since the last look.
+
+        Args:
+            rows: Instances that the shadow held in this time.
+            offers: What each pool is said to have; unlimited where the cloud does not say.
+            pools: Of the plan.
+            price: Spot price by pool.
+            hours: Since the last look.
+        """
+        changed = False
+        for row in rows:
+            pool = pools.get(row.pool)
+            if pool is None or row.option != "spot" or offers.get(row.pool, 0) < UNLIMITED_CAPACITY:
+                continue
+            less = pool.on_demand_price - price.get(row.pool, pool.on_demand_price)
+            self.saved[row.pool] = self.saved.get(row.pool, 0.0) + less * hours
+            changed = True
+        if changed:
+            try:
+                self._journal.remember(**{"shadow-belief": json.dumps(self.saved)})
+            except JournalFull:
+                # a figure only: the tick itself tells of the journal
+                return

@@ -236,3 +236,38 @@ def test_deploy_files_fit_the_code(tmp_path: Path) -> None:
     for call in re.findall(r"client\.([a-z_]+)", source):
         name = "".join(part.capitalize() for part in call.split("_"))
         assert any(one.endswith(f":{name.removesuffix('Batch')}") for one in allowed), name
+
+
+def test_a_shadow_on_aws_says_how_much_rests_on_capacity_that_nobody_asked_for(begin: Begin) -> None:
+    of = market([[9] * 60, [9] * 60], spot=[[1.0], [1.2]])
+    the_plan = plan(of, service(of, cold_start_minutes=0.0))
+    with FakeAws(of) as fake:
+        run = begin(the_plan, fake, provider=on_fake(fake, the_plan), mode="shadow")
+        for tick in range(4):
+            report = run.controller.run_tick()
+            status = snapshot(run.controller, report, Counts())
+            # two instances at 1.0 and one at 1.2 instead of 3.0, for a sixth of an hour per tick
+            assert status["assumed_saving_usd"] == pytest.approx(tick * (2 * 2.0 + 1.8) / 6)
+            assert status["saved_usd"] == pytest.approx(status["assumed_saving_usd"]), "all of it, here"
+            fake.advance(600)
+        seen = list(run.journal.seen())
+        run.journal.close()
+        again = begin(the_plan, fake, provider=on_fake(fake, the_plan), mode="shadow")
+        assert again.controller.belief is not None
+        assert again.controller.belief.usd == pytest.approx(status["assumed_saving_usd"])
+        assert status["assumed_pools"] == ["aws/us-east-1a/m5.large", "aws/us-east-1b/m5.large"]
+        assert not fake.log.counts["RunInstances"]
+        assert {held for *_, held, _ in seen} == {0}, "what a shadow believes is not recorded as a market"
+
+
+def test_a_shadow_whose_cloud_tells_capacity_assumes_nothing(begin: Begin) -> None:
+    of = market([[9] * 60])
+    the_plan = plan(of, service(of, cold_start_minutes=0.0))
+    cloud = SimulatedCloud(of, the_plan)
+    run = begin(the_plan, cloud, mode="shadow")
+    for _ in range(3):
+        report = run.controller.run_tick()
+        cloud.advance()
+    status = snapshot(run.controller, report, Counts())
+    assert status["saved_usd"] > 0
+    assert (status["assumed_saving_usd"], status["assumed_pools"]) == (0.0, [])
