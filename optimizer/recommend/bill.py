@@ -114,7 +114,9 @@ def read_bill(path: Path, found: WorkloadFile) -> Bill:
         totals = ledger.rows(
             "SELECT BillingCurrency, sum(BilledCost), sum(EffectiveCost), "
             "coalesce(sum(EffectiveCost) FILTER (WHERE CommitmentDiscountStatus = 'Unused' "
-            "AND NOT (x_InstanceType IS NOT NULL AND ChargeCategory = 'Usage')), 0) "
+            "AND NOT (x_InstanceType IS NOT NULL AND ChargeCategory = 'Usage')), 0), "
+            "coalesce(sum(EffectiveCost) FILTER (WHERE ChargeCategory IN ('Credit', 'Adjustment') "
+            "AND CommitmentDiscountStatus IS DISTINCT FROM 'Unused'), 0) "
             "FROM ledger GROUP BY 1 ORDER BY 1"
         )
         unused = ledger.rows(
@@ -190,9 +192,9 @@ def _tag_keys(tags: str | None) -> frozenset[str]:
 def _reconciled(
     row: tuple[Any, ...], inside: dict[str, Decimal], outside: dict[str, Decimal]
 ) -> Reconciliation:
-    currency, billed, effective, unused = row
+    currency, billed, effective, unused, credits_ = row
     mine, others = inside.get(currency, Decimal(0)), outside.get(currency, Decimal(0))
-    rest = effective - mine - others - unused
+    rest = effective - mine - others - unused - credits_
     return Reconciliation(
         currency=str(currency),
         billed_cost=_text(billed),
@@ -200,6 +202,7 @@ def _reconciled(
         workloads=_text(mine),
         other_instances=_text(others),
         unused_commitment=_text(unused),
+        credits=_text(credits_),
         other=_text(rest),
     )
 

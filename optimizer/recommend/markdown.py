@@ -66,7 +66,8 @@ def _reconciled(report: Report) -> list[str]:
     return [
         f"- Ledger, {escape(one.currency)}: {float(one.effective_cost):,.2f} effective cost = "
         f"{float(one.workloads):,.2f} workloads + {float(one.other_instances):,.2f} other instances + "
-        f"{float(one.unused_commitment):,.2f} unused commitments + {float(one.other):,.2f} other."
+        f"{float(one.unused_commitment):,.2f} unused commitments + {float(one.credits):,.2f} credits + "
+        f"{float(one.other):,.2f} other."
         for one in report.reconciliation
     ]
 

@@ -295,6 +295,7 @@ class Reconciliation(_Part):
         workloads: Instance time of the workloads in this report.
         other_instances: Instance time that no workload of the file stands for.
         unused_commitment: Commitments that nothing used.
+        credits: Credits, refunds and other adjustments, whomever they are for; savings are before them.
         other: Everything else: storage, transfer, fees, taxes.
     """
 
@@ -304,6 +305,7 @@ class Reconciliation(_Part):
     workloads: str
     other_instances: str
     unused_commitment: str
+    credits: str
     other: str
 
 

@@ -334,8 +334,8 @@ def _headline(reports: Sequence[WorkloadReport], total: Sequence[Scenario]) -> s
     billed, best = by_role["as-billed"], by_role["recommended"]
     if not moved:
         return (
-            f"Change nothing: none of {len(reports)} workloads ({billed.monthly_usd:,.2f} USD a month) has a "
-            "saving that can be shown."
+            f"Change nothing: none of {len(reports)} workloads ({_monthly(reports)} a month) has a saving "
+            "that can be shown."
         )
     low, high = known(best.saving_interval_usd, "the interval")
     share = f" ({best.saving_share:.0%})" if best.saving_share is not None else ""
@@ -347,8 +347,30 @@ def _headline(reports: Sequence[WorkloadReport], total: Sequence[Scenario]) -> s
     )
 
 
+def _monthly(reports: Sequence[WorkloadReport]) -> str:
+    """What workloads cost a month as billed, in each currency."""
+    sums: dict[str, float] = {CURRENCY: 0.0} if not reports else {}
+    for report in reports:
+        billed = report.billed
+        sums[billed.currency] = sums.get(billed.currency, 0.0) + billed.monthly
+    return " and ".join(f"{amount:,.2f} {currency}" for currency, amount in sorted(sums.items()))
+
+
 def _notes(bill: Bill, reports: Sequence[WorkloadReport]) -> tuple[str, ...]:
-    notes = [f"instance time without a workload in the file: {text}" for text in bill.strangers]
+    notes = []
+    foreign = [report for report in reports if report.billed.currency != CURRENCY]
+    if foreign:
+        notes.append(
+            f"{len(foreign)} workloads ({_monthly(foreign)} a month) are billed in another currency than "
+            f"{CURRENCY} and are in none of the totals"
+        )
+    for one in bill.reconciliation:
+        if abs(float(one.credits)) >= 0.005:
+            notes.append(
+                f"credits, refunds and adjustments of {float(one.credits):,.2f} {one.currency} are not "
+                "shared out: what workloads cost, and what they would save, is before them"
+            )
+    notes += [f"instance time without a workload in the file: {text}" for text in bill.strangers]
     lacking = sorted(report.name for report in reports if report.market is None)
     if lacking:
         notes.append(f"no market matched {', '.join(lacking)}")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from optimizer.recommend.run import Found, Options, recommend
 from optimizer.recommend.write import write_report
 from simulator.errors import InputError
 from simulator.market import Market
-from tests.optimizer.recommend.bills import WEEKS, machine_hours, write_bill
+from tests.optimizer.recommend.bills import WEEKS, charge, machine_hours, write_bill
 from tests.optimizer.recommend.scene import Scene
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -243,3 +244,21 @@ def test_report_that_cannot_be_written_leaves_no_older_plan(report_of: Report, t
     with pytest.raises(InputError, match="cannot be written"):
         write_report(found, out, NOW)
     assert not (out / "plan.yaml").exists()
+
+
+def test_credits_and_other_currencies_are_told_beside_the_totals(report_of: Report) -> None:
+    rows = [machine_hours("shop", hour, 3) for hour in HOURS]
+    rows += [machine_hours("laden", hour, 2, currency="EUR") for hour in HOURS]
+    rows += [charge("Credit", -20.0, app="shop"), charge("Adjustment", -5.5), charge("Tax", 7.0)]
+    report = report_of(rows).report
+    usd = next(one for one in report.reconciliation if one.currency == "USD")
+    assert (usd.credits, usd.other) == ("-25.5", "7")
+    parts = (usd.workloads, usd.other_instances, usd.unused_commitment, usd.credits, usd.other)
+    assert sum(Decimal(part) for part in parts) == Decimal(usd.effective_cost)
+    assert any("-25.50 USD are not shared out" in note for note in report.notes)
+    assert any("140.16 EUR" in note for note in report.notes)
+
+
+def test_headline_of_a_foreign_bill_names_its_currency(report_of: Report) -> None:
+    report = report_of([machine_hours("laden", hour, 2, currency="EUR") for hour in HOURS]).report
+    assert "140.16 EUR a month" in report.headline

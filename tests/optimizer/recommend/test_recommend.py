@@ -37,7 +37,7 @@ def test_bill_adds_up_to_the_ledger_exactly(recommended: Found, scene: Scene) ->
     (one,) = recommended.report.reconciliation
     assert Decimal(one.billed_cost) == billed
     assert Decimal(one.effective_cost) == effective
-    parts = (one.workloads, one.other_instances, one.unused_commitment, one.other)
+    parts = (one.workloads, one.other_instances, one.unused_commitment, one.credits, one.other)
     assert sum(Decimal(part) for part in parts) == effective
 
 
