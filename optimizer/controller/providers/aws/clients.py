@@ -24,9 +24,9 @@ class Clients:
         """The client of a service in a region."""
         key = (service, region)
         if key not in self._made:
-            client = self._make(service, region) if self._make else self._boto3(service, region)
-            client.meta.events.register_last("before-send", _ask_once_more)
-            self._made[key] = client
+            made = self._make(service, region) if self._make else self._boto3(service, region)
+            made.meta.events.register_last("before-send", _ask_once_more)
+            self._made[key] = made
         return self._made[key]
 
     def _boto3(self, service: str, region: str) -> Any:
