@@ -159,6 +159,13 @@ class Daemon:
         with self._lock:
             self._asked.append((name, who))
 
+    def _tell_asked(self) -> None:
+        """Journal who asked for what since the last tick, the stop that ends the process included."""
+        with self._lock:
+            asked, self._asked = self._asked, []
+        for name, who in asked:
+            self.controller.tell("info", name, f"asked by {who}")
+
     # --------------------------------------------------------------------------------------------- running
 
     def run(self, most_ticks: int | None = None, watch: Callable[[Report], None] | None = None) -> int:
@@ -183,6 +190,7 @@ class Daemon:
                     break
                 self._wait(self.controller.next_tick(report.now))
         finally:
+            self._tell_asked()
             if self._lease is not None:
                 self._lease.release()
             if self.endpoint is not None:
@@ -239,10 +247,8 @@ class Daemon:
         self.counts.add(report, self.controller)
         with self._lock:
             self._status = snapshot(self.controller, report, self.counts)
-            asked, self._asked = self._asked, []
+        self._tell_asked()
         try:
-            for name, who in asked:
-                self.controller.tell("info", name, f"asked by {who}")
             if not self.controller.writes:
                 return
             self.journal.remember(

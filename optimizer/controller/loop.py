@@ -37,7 +37,7 @@ from optimizer.controller.moves import Move, job_moves, rate_of, service_moves
 from optimizer.controller.observe import Observer, Sight, Tell, Watch
 from optimizer.controller.providers import CloudError, Provider
 from optimizer.controller.rebalance import Rebalance
-from optimizer.controller.report import Report
+from optimizer.controller.report import MOVES_TOLD, Report
 from optimizer.controller.services import ServiceFleet
 from optimizer.controller.shadow import PREFIX, Belief, Shadow
 from optimizer.controller.situation import add_history, limits_of, trips_of
@@ -326,6 +326,7 @@ class Controller:
         report.held, report.in_doubt = situation.held_back, doubt
         report.wanted = {key: decision.wanted for key, decision in decisions.items()}
         report.seconds = time.perf_counter() - began
+        report.moves = [(move.workload, str(move), move.why) for move in allowed[:MOVES_TOLD]]
         try:
             self._carrier.carry_out(report, sight, decisions, allowed, situation, self.mode)
         except JournalFull as error:

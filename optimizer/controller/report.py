@@ -8,6 +8,9 @@ from optimizer.controller.act import Outcome
 from optimizer.controller.guard import Trip
 from simulator.deadline.observation import IntArray
 
+MOVES_TOLD = 50
+"""Moves of a tick that a report has in words; the journal has them all."""
+
 
 @dataclass(slots=True)
 class Report:
@@ -25,6 +28,7 @@ class Report:
         seconds: Time that observing, deciding and guarding took.
         rounds: Rounds of calls.
         in_doubt: Workloads with a call of an earlier tick whose outcome is still not known.
+        moves: Workload, what and why, of the first moves that the guards allowed.
         between: Whether this look came between two ticks, because of an interruption or a restart: only what
             was lost is decided, and nothing that counts ticks goes on.
     """
@@ -41,3 +45,4 @@ class Report:
     rounds: int = 0
     in_doubt: frozenset[str] = frozenset()
     between: bool = False
+    moves: list[tuple[str, str, str]] = field(default_factory=list)

@@ -16,6 +16,8 @@ from optimizer.controller.report import Report
 from simulator.deadline import IDLE, ON_DEMAND
 
 JOB_STATES = ("waiting", "active", "late", "done", "done, late")
+MOVES_SHOWN = 20
+"""Workloads whose last move a snapshot shows."""
 SHOWN = 500
 """Workloads in a snapshot; the numbers cover all of them."""
 
@@ -30,6 +32,7 @@ class Counts:
     errors: Counter[str] = field(default_factory=Counter)
     trips: Counter[str] = field(default_factory=Counter)
     lost: int = 0
+    moves: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, report: Report, controller: Controller) -> None:
         """Count a tick."""
@@ -43,6 +46,14 @@ class Counts:
         self.actions["call", "unknown"] += len(report.outcome.unknown)
         self.trips.update(trip.guard for trip in report.trips)
         self.lost += report.lost
+        for workload, what, why in report.moves:
+            known = self.moves.pop(workload, None)
+            # a wish that a dry run has at every tick is as old as it was new
+            same = known is not None and known["what"] == what
+            at = known["at"] if same and known is not None else report.now
+            self.moves[workload] = {"at": at, "workload": workload, "what": what, "why": why}
+        for workload in list(self.moves)[: -MOVES_SHOWN or None]:
+            del self.moves[workload]
 
 
 def snapshot(controller: Controller, report: Report, counts: Counts) -> dict[str, Any]:
@@ -107,6 +118,7 @@ def snapshot(controller: Controller, report: Report, counts: Counts) -> dict[str
         "decide_seconds": round(report.seconds, 6),
         "price_age_seconds": round(controller.price_age_seconds, 1),
         "guards": dict(counts.trips),
+        "last_moves": list(counts.moves.values())[::-1],
         "last_trips": [
             {"guard": t.guard, "workload": t.workload, "wanted": t.wanted, "got": t.got}
             for t in report.trips[:20]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -24,11 +23,11 @@ from optimizer.cli import app
 from optimizer.controller.config import ControllerSettings
 from optimizer.controller.daemon import Daemon
 from optimizer.controller.journal import Journal
-from optimizer.controller.logs import JsonLog
 from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.plan import write_plan
 from optimizer.presets import presets_dir
 from simulator.errors import InputError
+from tests.optimizer.controller.browser import Browser
 from tests.optimizer.controller.scene import job, market, plan, service, sqlite_of
 from training.configuration import read_configuration
 
@@ -196,7 +195,8 @@ def running(folder: Path) -> Iterator[Path]:
             time.sleep(0.1)
         yield folder
     finally:
-        if process.poll() is None:
+        # one that was told to stop is about to end by itself
+        if process.poll() is None and (folder / "state/token").exists():
             process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
@@ -321,81 +321,83 @@ def test_the_journal_is_pruned_and_copied_in_time(tmp_path: Path) -> None:
         assert 144 <= ticks <= 144 + 14
 
 
+@pytest.fixture
+def paced(folder: Path) -> None:
+    """Ticks that leave a person time to click."""
+    settings = folder / "controller.yaml"
+    settings.write_text(settings.read_text().replace("seconds_per_tick: 0.05", "seconds_per_tick: 0.4"))
+
+
 @pytest.mark.browser
-def test_the_live_page_in_a_browser(running: Path) -> None:
-    """Figures and workloads are there without a click, and nothing is loaded from elsewhere."""
-    import shutil
-
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "no Chromium: apt-get install chromium"
+def test_the_live_page_in_a_browser(paced: None, running: Path) -> None:
+    """What it shows, and what its buttons do when they are clicked: nothing without the token."""
+    del paced
     url = json.loads((running / "state/endpoint.json").read_text())["url"]
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
-    command = [chromium, *flags, f"--user-data-dir={running}/chromium", "--dump-dom", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    page = done.stdout
-    assert "nightly" in page, done.stderr[-2000:]
-    assert "even-spread" not in page
-    assert re.search(r'id="state"[^>]*class="good"[^>]*>running<|class="good"[^>]*id="state"', page)
-    assert "USD per hour" in page
-    assert "spot aws/us-east-1a/m5.large" in page
+    token = (running / "state/token").read_text()
+    with Browser(running / "chromium") as page:
+        page.open(url)
+
+        def shows(state: str) -> None:
+            page.wait(lambda: page.text("#state") == state, f"{state}, but {page.text('#state')}")
+
+        shows("running")
+        whole = page.text("body")
+        for part in (
+            "nightly",
+            "USD per hour",
+            "spot aws/us-east-1a/m5.large",
+            "finish expected",
+            "jobs done",
+        ):
+            assert part in whole
+        for name, dark in (("light", False), ("dark", True)):
+            page.screenshot(running / f"{name}.png", dark=dark)
+            assert page.value("matchMedia('(prefers-color-scheme: dark)').matches") is dark
+
+        page.click("#pause")
+        page.wait(lambda: "state_dir" in page.text("#message"), "a word on the token")
+        shows("running")
+        page.type("#token", "wrong")
+        page.click("#pause")
+        page.wait(lambda: "state_dir" in page.text("#message"), "a word on the token")
+        assert not asked(running)["paused"]
+
+        page.value("document.getElementById('token').value = ''")
+        page.type("#token", token)
+        page.click("#pause")
+        shows("paused")
+        assert page.text("#pause") == "Resume"
+        assert asked(running)["paused"]
+        page.click("#pause")
+        shows("running")
+        assert not asked(running)["paused"]
+
+        page.accepts = False
+        page.click("#kill")
+        page.wait(lambda: len(page.dialogs) == 1, "a question before the switch is thrown")
+        assert not (running / "state/KILL").exists()
+        page.accepts = True
+        page.click("#kill")
+        shows("kill switch on")
+        assert (running / "state/KILL").exists()
+        page.wait(lambda: page.text("#kill") == "Release kill switch", "a way back")
+        page.screenshot(running / "killed.png", dark=False)
+        page.click("#kill")
+        shows("running")
+        assert not (running / "state/KILL").exists()
+        assert len(page.dialogs) == 2, "releasing asks nothing"
+        assert token not in page.text("body") + page.value("location.href")
+
+        assert invoke(running, "stop").exit_code == 0
+        shows("unreachable")
+        assert "does not answer" in page.text("#message")
+    entries = json.loads(invoke(running, "journal", "--json", "--limit", "1000").stdout)["entries"]
+    assert any(one.get("kind") == "stop" for one in entries)
+    by_page = [one["kind"] for one in entries if one.get("message") == "asked by page"]
+    assert by_page[::-1] == ["pause", "resume", "kill", "unkill"]
 
 
-def test_logs_that_cannot_be_written_do_not_end_the_controller(folder: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
-    with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = subprocess.run(
-            run_command(folder, "--mode", "apply", "--ticks", "3", "--json"),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=full,
-            text=True,
-            check=False,
-        )
-    assert json.loads(done.stdout)["ticks"] == 3
-    entries = json.loads(invoke(folder, "journal", "--json").stdout)["entries"]
-    assert {one["action"] for one in entries if one["entry"] == "action"} == {"launch"}
-
-
-def test_lost_log_lines_are_counted_in_the_next_one() -> None:
-    class Sometimes(io.StringIO):
-        full = True
-
-        def write(self, text: str) -> int:
-            if self.full:
-                raise OSError("No space left on device")
-            return super().write(text)
-
-    stream = Sometimes()
-    log = JsonLog(stream, controller="spotwise")
-    for _ in range(3):
-        log("info", "tick", "unheard")
-    stream.full = False
-    log("info", "tick", "heard")
-    log("info", "tick", "heard again")
-    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
-    assert (first["message"], first["lines_lost"]) == ("heard", 3)
-    assert "lines_lost" not in second
-
-
-def test_the_kill_switch_works_where_its_file_cannot_be_made(tmp_path: Path) -> None:
-    of = market([[9] * 99])
-    the_plan = plan(of, job(of))
-    cloud = SimulatedCloud(of, the_plan)
-    settings = ControllerSettings.model_validate(
-        {
-            "state_dir": tmp_path / "gone",
-            "mode": "apply",
-            "endpoint": {"enabled": False},
-            "provider": {"kind": "simulated", "simulated": {"market": "unused"}},
-        }
-    )
-    with Journal(tmp_path / "journal.sqlite") as journal:
-        daemon = Daemon(the_plan, settings, cloud.provider(), journal, lambda *_: None)
-        daemon.command("kill", "test")
-        assert daemon.status()["killed"]
-        daemon.run(1)
-        assert not cloud.instances()
-        daemon.command("unkill", "test")
-        daemon.run(1)
-        assert len(cloud.instances()) == 1
+def asked(folder: Path) -> dict[str, Any]:
+    """The running controller's status, without the page."""
+    found: dict[str, Any] = json.loads(invoke(folder, "status", "--json").stdout)
+    return found
