@@ -24,7 +24,7 @@ POINTS = 140
 
 
 class HindsightReward:
-    """Minus the regret of each tick, for jobs over one pool at a constant price ratio.
+    """Minus the regret of each tick, for jobs over pools that differ in constant price ratios only.
 
     Unit: on-demand ticks x `scale`. The potential follows the shield's rule, without checkpoints.
     """
@@ -43,10 +43,13 @@ class HindsightReward:
 
     def begin(self, batch: DeadlineBatch, rows: IntArray) -> None:
         """Solve the windows of the jobs that begin in `rows`."""
-        if batch.stack.pools != 1:
-            raise InputError("the hindsight reward knows jobs over one pool; use single-pool markets")
-        if len(self._potential) != batch.size:
-            self._table = np.zeros((batch.size, self.longest_ticks + 1, POINTS, 3), np.float32)
+        if batch.stack.terms is not None:
+            raise InputError(
+                "the hindsight reward knows pools that differ in price only; use jobs without terms"
+            )
+        places = batch.stack.pools + 2
+        if self._table.shape[0] != batch.size or self._table.shape[3] != places:
+            self._table = np.zeros((batch.size, self.longest_ticks + 1, POINTS, places), np.float32)
             self._potential, self._usd_per_tick = np.zeros(batch.size), np.ones(batch.size)
             self._slot, self._ticks = np.zeros(batch.size, np.int64), np.zeros(batch.size, np.int64)
         tick = float(batch.stack.tick_seconds)
@@ -124,7 +127,7 @@ def _between(grid: F8, at: float) -> tuple[int, float]:
 
 
 @njit(cache=True, nogil=True)
-def _solve(
+def _solve(  # noqa: C901 - one compiled recursion; its branches are the choices of a tick
     rows: I8,
     tick: float,
     capacity: NDArray[np.int32],
@@ -139,8 +142,11 @@ def _solve(
     ticks: I8,
     entries: F8,
     slot: I8,
-    table: NDArray[np.float32],  # (N, T + 1, POINTS, 3): idle, on-demand, spot
+    table: NDArray[np.float32],  # (N, T + 1, POINTS, P + 2) by placement
 ) -> None:
+    pools = capacity.shape[1]
+    ratio = np.zeros(pools)
+    up = np.zeros(pools, np.bool_)
     idle_at = np.zeros(entries.shape[1], np.int64)
     launch_at = np.zeros(entries.shape[1], np.int64)
     idle_weight = np.zeros(entries.shape[1])
@@ -148,8 +154,9 @@ def _solve(
     for i in rows:
         grid = entries[slot[i]]
         d = overhead_seconds[i] / 60.0
-        ratio = spot_price[market[i], 0, start[i]] * spot_scale[i]
-        ratio /= on_demand_price[market[i], start[i]] * on_demand_scale[i]
+        on_demand = on_demand_price[market[i], start[i]] * on_demand_scale[i]
+        for k in range(pools):
+            ratio[k] = spot_price[market[i], k, start[i]] * spot_scale[i] / on_demand
         size = grid.shape[0]
         while size > 2 and np.isinf(grid[size - 1]):
             size -= 1
@@ -159,7 +166,8 @@ def _solve(
         value = table[i]
         value[ticks[i]] = 0.0
         for t in range(ticks[i] - 1, -1, -1):
-            up = capacity[market[i], 0, start[i] + t] >= nodes[i]
+            for k in range(pools):
+                up[k] = capacity[market[i], k, start[i] + t] >= nodes[i]
             later = value[t + 1]
             for j in range(size):
                 if (ticks[i] - t) * tick - grid[j] <= 1e-9:
@@ -172,12 +180,15 @@ def _solve(
                 if may_hold:
                     q, v = idle_at[j], idle_weight[j]
                     best = (1.0 - v) * later[q, 0] + v * later[q + 1, 0]
-                if up and grid[j] >= 2.0 * d + tick - 1e-9:
-                    best = min(best, ratio + (1.0 - w) * later[p, 2] + w * later[p + 1, 2])
+                if grid[j] >= 2.0 * d + tick - 1e-9:
+                    for k in range(2, pools + 2):
+                        if up[k - 2]:
+                            best = min(best, ratio[k - 2] + (1.0 - w) * later[p, k] + w * later[p + 1, k])
                 value[t, j, 0] = min(best, launch)
                 value[t, j, 1] = min(best, 1.0 + later[j, 1])
-                held = ratio + later[j, 2] if up and may_hold else np.inf
-                value[t, j, 2] = min(best, launch, held)
+                for k in range(2, pools + 2):
+                    held = ratio[k - 2] + later[j, k] if up[k - 2] and may_hold else np.inf
+                    value[t, j, k] = min(best, launch, held)
 
 
 @njit(cache=True, nogil=True)
@@ -200,6 +211,6 @@ def _look_up(
             continue
         slack = (deadline[i] - work_left[i] - pending[i]) / 60.0 - elapsed[i] * tick
         j, w = _between(entries[slot[i]], slack)
-        where = min(placement[i], 2)
+        where = placement[i]
         low, high = table[i, elapsed[i], j, where], table[i, elapsed[i], j + 1, where]
         potential[i] = (1.0 - w) * low + w * high

@@ -186,9 +186,16 @@ def _deadline_guided(bundle: Bundle) -> DeadlinePolicy:
     return GuidedPolicy.of(bundle)
 
 
+def _deadline_guided_pools(bundle: Bundle) -> DeadlinePolicy:
+    from policies.guided.pools import GuidedPools
+
+    return GuidedPools.of(bundle)
+
+
 DEADLINE_ALGORITHMS: dict[str, Callable[[Bundle], DeadlinePolicy]] = {
     "deadline-network": _deadline_network,
     "deadline-guided": _deadline_guided,
+    "deadline-guided-pools": _deadline_guided_pools,
 }
 """What `algorithm` in a bundle's manifest may be, and how the policy is made from the bundle."""
 SERVICE_ALGORITHMS: dict[str, Callable[[Bundle], ServicePolicy]] = {

@@ -56,11 +56,8 @@ def test_rewards_of_an_episode_sum_to_minus_the_regret(market: Market, overhead:
     assert (total < 1.0).all()
 
 
-def test_several_pools_and_long_episodes_are_refused(market: Market) -> None:
+def test_long_episodes_are_refused(market: Market) -> None:
     job = DeadlineJob(24 * 3600, 30 * 3600, 180)
-    several = DeadlineBatch.of(MarketStack.of([market]), job, [0], [0])
-    with pytest.raises(InputError, match="one pool"):
-        HindsightReward(200).begin(several, np.arange(1))
     single = DeadlineBatch.of(MarketStack.of([market.select([0])]), job, [0], [0])
     with pytest.raises(InputError, match="longer than"):
         HindsightReward(100).begin(single, np.arange(1))

@@ -1,0 +1,71 @@
+"""Deadline jobs over several pools, advised by the planner: what the network over pools is trained in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs.deadline_vec_env import DeadlineVecEnv
+from envs.jobs import JobSampler
+from envs.reward import Reward
+from envs.series import EpisodeMarkets
+from policies.guided.pools import JOB_NAMES, POOL_NAMES, look
+from policies.planner import SemiMarkovPlanner
+from simulator.deadline import DeadlineBatch
+from simulator.deadline.batch import Observability
+from simulator.deadline.observation import IntArray
+
+Float32Array = NDArray[np.float32]
+
+
+class PoolsVecEnv(DeadlineVecEnv):
+    """`DeadlineVecEnv` over P pools whose observations are `Described.flat`: J + P F numbers.
+
+    The planner's memory of an environment begins anew with each episode, as in production. Saving and
+    restoring in mid-episode is not supported: the recipe that uses it is short and starts over. A
+    `terminal_observation` is 0, since nobody acts on it.
+    """
+
+    def __init__(
+        self,
+        markets: EpisodeMarkets,
+        num_envs: int,
+        planner: SemiMarkovPlanner,
+        *,
+        jobs: JobSampler,
+        reward: Reward,
+        seed: int,
+        observability: Observability = "full",
+    ) -> None:
+        """See `DeadlineVecEnv`; `planner` advises, and jobs know of pools what `observability` says."""
+        self._planner = planner
+        pools = markets.stack.pools
+        self._memory = {name: np.array(array) for name, array in planner.reset(num_envs, pools).items()}
+        self._blank = planner.reset(1, pools)
+        super().__init__(markets, num_envs, jobs=jobs, reward=reward, seed=seed)
+        self.batch = DeadlineBatch(markets.stack, num_envs, observability)
+        self._size = len(JOB_NAMES) + pools * len(POOL_NAMES)
+        self.observation_space = spaces.Box(-50.0, 50.0, (self._size,), np.float32)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Not supported.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("an advised environment keeps planner memory that is not saved")
+
+    def _begin(self, rows: IntArray) -> None:
+        super()._begin(rows)
+        for name, array in self._memory.items():
+            array[rows] = self._blank[name][0]
+
+    def _look(self, rows: IntArray, *, fold: bool) -> Float32Array:
+        if rows is not self._rows:
+            return np.zeros((self.num_envs, self._size), np.float32)
+        seen, self._legal, memory = look(self._planner, self.batch.observe(copy=False), self._memory)
+        self._memory = {name: np.asarray(array) for name, array in memory.items()}
+        return seen.flat

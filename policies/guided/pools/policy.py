@@ -1,0 +1,154 @@
+"""Decides among several pools by the planner's expected costs plus what a network learnt to add to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.bundle import Bundle
+from policies.guided.pools.describe import JOB_NAMES, POOL_NAMES, Described, describe
+from policies.guided.pools.network import PoolNetwork
+from policies.planner import SemiMarkovPlanner
+from policies.protocol import Memory
+from policies.shield import legal_actions
+from simulator.deadline.observation import BoolArray, DeadlineObservation, IntArray
+from simulator.errors import InputError
+from simulator.synthetic.semi_markov import SemiMarkovModel
+
+ALGORITHM = "deadline-guided-pools"
+"""What bundles of this policy call their algorithm."""
+FEATURE_NAMES = (*(f"job.{name}" for name in JOB_NAMES), *(f"pool.{name}" for name in POOL_NAMES))
+MOST_MEMBERS = 64
+Weights = Mapping[str, NDArray[np.generic]]
+
+
+def look(
+    planner: SemiMarkovPlanner, observation: DeadlineObservation, memory: Memory
+) -> tuple[Described, BoolArray, Memory]:
+    """What the network sees of the jobs, their legal actions, and the planner's memory after it.
+
+    One pool is described like any other number: the planner's belief about it is over the state that was
+    seen.
+    """
+    legal = legal_actions(observation)
+    model = planner.tick_model(observation.tick_seconds)
+    if observation.pools > 1:
+        memory = planner.several.update(observation, memory)
+        costs = planner.several.expected_costs(observation, memory)
+        belief = np.asarray(memory["belief"], np.float32)
+    else:
+        memory = planner.update(observation, memory)
+        costs, _ = planner.expected_costs(observation, memory)
+        one = np.asarray(memory["belief"])
+        belief = np.zeros((observation.jobs, 1, 2, *one.shape[1:]), np.float32)
+        belief[np.arange(observation.jobs), 0, np.asarray(memory["last"], np.int64)] = one
+    return describe(observation, legal, costs, belief, model), legal, memory
+
+
+@dataclass(frozen=True, eq=False)
+class GuidedPools:
+    """Chooses the legal action with the highest  -guidance x (cost above the best) + correction.
+
+    With a correction of zero this is the planner. The same weights decide over 1 pool and over 32.
+
+    Attributes:
+        name: What the policy is called.
+        planner: The planner.
+        guidance: Weight of the planner's costs.
+        networks: Their corrections are averaged.
+    """
+
+    name: str
+    planner: SemiMarkovPlanner
+    guidance: float
+    networks: tuple[PoolNetwork, ...]
+
+    def reset(self, jobs: int, pools: int = 1) -> Memory:
+        """The planner's memory of jobs about to begin."""
+        return self.planner.reset(jobs, pools)
+
+    def act(self, observation: DeadlineObservation, memory: Memory) -> tuple[IntArray, Memory]:
+        """Decide one tick; always a legal action.
+
+        The planner decides alone over jobs of a kind that the networks were not trained on: pools that differ
+        in more than their prices, costs of lateness, checkpoints.
+        """
+        unusual = observation.lateness_price.any() or observation.checkpoint_interval.any()
+        if observation.varied or unusual:
+            return self.planner.act(observation, memory)
+        seen, legal, memory = look(self.planner, observation, memory)
+        scores = -np.float32(self.guidance) * seen.gaps
+        for network in self.networks:
+            scores += network.corrections(seen) / np.float32(len(self.networks))
+        return np.where(legal, scores, -np.inf).argmax(axis=1), memory
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> GuidedPools:
+        """The policy in a bundle that `bundle_parts` describes.
+
+        Raises:
+            InputError: Features, parameters or arrays are not what this release knows.
+        """
+        manifest, weights = bundle.manifest, dict(bundle.weights)
+        where = f"bundle {manifest.name}"
+        if tuple(manifest.feature_names) != FEATURE_NAMES:
+            raise InputError(
+                f"{where}: its features differ from this release's; train it again with this release"
+            )
+        parameters = manifest.parameters
+        try:
+            settings, members, guidance = (
+                parameters["planner"],
+                parameters["members"],
+                parameters["guidance"],
+            )
+            if not isinstance(settings, dict) or not isinstance(settings["age_edges"], list):
+                raise TypeError("planner must be an object with a list of age_edges")
+            if type(members) is not int or not 1 <= members <= MOST_MEMBERS:
+                raise TypeError(f"members must be 1 to {MOST_MEMBERS}")
+            if not isinstance(guidance, int | float):
+                raise TypeError("guidance must be a number")
+            model = SemiMarkovModel(
+                weights.pop("planner.hazard"),
+                weights.pop("planner.prior"),
+                tuple(int(str(edge)) for edge in settings["age_edges"]),
+                int(str(settings["tick_seconds"])),
+                int(str(settings["chunk_ticks"])),
+                float(str(settings["persistence"])),
+                str(settings["source"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{where}: parameters do not fit a guided policy ({error!r})") from error
+        networks = []
+        for k in range(members):
+            prefix = f"member.{k}."
+            own = {name: weights.pop(name) for name in list(weights) if name.startswith(prefix)}
+            plain = {name.removeprefix(prefix): array for name, array in own.items()}
+            networks.append(PoolNetwork.of(plain, f"{where}, member {k}"))
+        if weights:
+            raise InputError(f"{where}: it has arrays that belong to none of its {members} members")
+        return cls(manifest.name, SemiMarkovPlanner(model), float(guidance), tuple(networks))
+
+
+def bundle_parts(
+    model: SemiMarkovModel, guidance: float, members: Sequence[Weights]
+) -> tuple[dict[str, object], dict[str, NDArray[np.generic]]]:
+    """Parameters and weights of a bundle; each member's arrays are named as in `PoolNetwork`."""
+    parameters: dict[str, object] = {
+        "planner": {
+            "age_edges": list(model.age_edges),
+            "tick_seconds": model.tick_seconds,
+            "chunk_ticks": model.chunk_ticks,
+            "persistence": model.persistence,
+            "source": model.source,
+        },
+        "guidance": guidance,
+        "members": len(members),
+    }
+    weights: dict[str, NDArray[np.generic]] = {"planner.hazard": model.hazard, "planner.prior": model.prior}
+    for k, member in enumerate(members):
+        weights |= {f"member.{k}.{name}": array for name, array in member.items()}
+    return parameters, weights
