@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from optimizer.fake_aws import FakeAws
 from optimizer.plan import Plan
 from policies.protocol import Memory
 from simulator.market import Market, Pool
+from tests.optimizer.controller.permissions import controller_client
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -182,4 +184,6 @@ def on_fake(fake: FakeAws, the_plan: Plan, **settings: Any) -> Provider:
             **settings,
         }
     )
-    return aws_provider("spotwise", made, the_plan, make_client=fake.client, clock=FakeClock(fake))
+    return aws_provider(
+        "spotwise", made, the_plan, make_client=partial(controller_client, fake), clock=FakeClock(fake)
+    )
