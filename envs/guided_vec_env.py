@@ -40,7 +40,7 @@ class GuidedVecEnv(DeadlineVecEnv):
     ) -> None:
         """See `DeadlineVecEnv`; `planner` advises on single-pool markets."""
         self._planner = planner
-        self._availability = planner.model.availability()
+        self._availability = planner.believed.availability()
         self._memory = {name: np.array(array) for name, array in planner.reset(num_envs).items()}
         self._blank = planner.reset(1)
         super().__init__(markets, num_envs, jobs=jobs, reward=reward, seed=seed)

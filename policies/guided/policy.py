@@ -173,6 +173,9 @@ class GuidedPolicy:
                 float(str(model_settings["persistence"])),
                 str(model_settings["source"]),
             )
+            unlike = float(str(model_settings.get("unlike", 0.0)))
+            if not 0.0 <= unlike < 1.0:
+                raise ValueError("unlike must be at least 0 and less than 1")
             trained = TrainedRange(
                 **{field.name: float(str(trained_settings[field.name])) for field in fields(TrainedRange)}
             )
@@ -184,12 +187,14 @@ class GuidedPolicy:
         ]
         if len(weights) != members * 2 * (len(networks[0].trunk) + 1):
             raise InputError(f"{where}: it has arrays that belong to none of its {members} members")
-        return cls.stack(manifest.name, SemiMarkovPlanner(model), float(guidance), trained, networks)
+        return cls.stack(
+            manifest.name, SemiMarkovPlanner(model, unlike=unlike), float(guidance), trained, networks
+        )
 
     @cached_property
     def availability(self) -> FloatArray:
         """(K,) long-run availability of each type."""
-        return self.planner.model.availability()
+        return self.planner.believed.availability()
 
     def reset(self, jobs: int, pools: int = 1) -> Memory:
         """Memory for jobs about to begin: the planner's, and `history` of the features of one pool."""
@@ -340,6 +345,7 @@ def bundle_parts(
             "chunk_ticks": model.chunk_ticks,
             "persistence": model.persistence,
             "source": model.source,
+            "unlike": planner.unlike,
         },
         "guidance": guidance,
         "trained": asdict(trained),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from policies.features.kernels import choose_pool
 from policies.planner.belief import fold
+from policies.planner.broad import SHARE, broadened
 from policies.planner.cache import CACHE_BYTES, TableCache
 from policies.planner.several import SeveralPools, is_unseen
 from policies.planner.tables import PlannerTables, TickModel
@@ -51,20 +52,27 @@ class SemiMarkovPlanner:
     on nothing but observation and memory; tables are solved when first needed and cached.
 
     Attributes:
-        model: Availability of a zone.
+        model: Availability of a zone, as fitted.
         name: The policy's name.
         cache_bytes: Tables kept at most.
+        unlike: Share of the prior on types of zone unlike those fitted, for jobs over one pool.
     """
 
     model: SemiMarkovModel
     name: str = "planner"
     cache_bytes: int = CACHE_BYTES
+    unlike: float = SHARE
     _tick_models: dict[float, TickModel] = field(default_factory=dict, repr=False)
 
     @cached_property
     def several(self) -> SeveralPools:
         """Decides for jobs over more than one pool, with the same model."""
         return SeveralPools(self.model, self.cache_bytes)
+
+    @cached_property
+    def believed(self) -> SemiMarkovModel:
+        """The fitted types and those unlike them: what the belief over one pool is about."""
+        return broadened(self.model, self.unlike)
 
     @cached_property
     def _tables(self) -> TableCache[Settings, PlannerTables]:
@@ -80,7 +88,7 @@ class SemiMarkovPlanner:
             return self.several.reset(jobs, pools)
         # A single pool that is not seen, or has a throughput, turns this into the memory of `several` at its
         # first look.
-        types, _, buckets = self.model.hazard.shape
+        types, _, buckets = self.believed.hazard.shape
         return {
             "belief": np.zeros((jobs, types, buckets)),
             "last": np.full(jobs, -1, np.int8),
@@ -181,7 +189,7 @@ class SemiMarkovPlanner:
     def tick_model(self, tick_seconds: float) -> TickModel:
         """The model in ticks of another length."""
         if tick_seconds not in self._tick_models:
-            self._tick_models[tick_seconds] = TickModel.of(self.model, tick_seconds)
+            self._tick_models[tick_seconds] = TickModel.of(self.believed, tick_seconds)
         return self._tick_models[tick_seconds]
 
     def tables(self, settings: Settings, time_left: float, slack: float) -> PlannerTables:
@@ -255,7 +263,13 @@ def _expected_costs(
     costs: FloatArray,  # (N, 3)
 ) -> None:
     types, buckets = belief.shape[1], belief.shape[2]
+    held = np.zeros(buckets, np.bool_)  # all but one are empty once the age is known
     for i in rows:
+        for b in range(buckets):
+            held[b] = False
+            for k in range(types):
+                if belief[i, k, b] > 0.0:
+                    held[b] = True
         slack = (time_left[i] - work_left[i]) / 60.0
         left = max(time_left[i] / 60.0 / tick - 1.0, 0.0)
         level = min(max(np.searchsorted(levels, left, side="right") - 1, 0), levels.shape[0] - 2)
@@ -273,13 +287,12 @@ def _expected_costs(
             at = min(max(np.searchsorted(grid, rest, side="right") - 1, 0), grid.shape[0] - 2)
             upper = (rest - grid[at]) / (grid[at + 1] - grid[at])
             total = 0.0
-            for k in range(types):
-                for b in range(buckets):
-                    p = belief[i, k, b]
-                    if p == 0.0:
-                        continue
-                    c = block * buckets + b
-                    soon = (1.0 - upper) * after[level, k, at, c] + upper * after[level, k, at + 1, c]
-                    late = (1.0 - upper) * after[level + 1, k, at, c] + upper * after[level + 1, k, at + 1, c]
-                    total += p * ((1.0 - later) * soon + later * late)
+            for b in range(buckets):
+                if not held[b]:
+                    continue
+                c = block * buckets + b
+                for k in range(types):
+                    soon = (1.0 - upper) * after[level, at, c, k] + upper * after[level, at + 1, c, k]
+                    late = (1.0 - upper) * after[level + 1, at, c, k] + upper * after[level + 1, at + 1, c, k]
+                    total += belief[i, k, b] * ((1.0 - later) * soon + later * late)
             costs[i, action] = price + total

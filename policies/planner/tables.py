@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from policies.planner.grid import slack_grid, time_levels, with_due_time
+from policies.planner.grid import WIDE, slack_grid, time_levels, with_due_time
 from simulator.deadline.observation import FloatArray, IntArray
 from simulator.synthetic.semi_markov import SemiMarkovModel
 
@@ -84,8 +84,8 @@ class PlannerTables:
     Attributes:
         slack_minutes: (S,) entries along slack after the decision.
         levels: (L,) entries along ticks left after the decided tick.
-        after: (L, K, S, 5B) float32, on-demand ticks; columns are BLOCKS blocks of B age buckets of the
-            run that the decided tick belongs to.
+        after: (L, S, 5B, K) float32, on-demand ticks, by type last; columns are BLOCKS blocks of B age
+            buckets of the run that the decided tick belongs to.
     """
 
     slack_minutes: FloatArray
@@ -125,14 +125,14 @@ class PlannerTables:
             late_minutes: From the due time to the deadline. A job that is done with less slack was late.
             late_rate: Cost of a minute of lateness, on-demand ticks.
         """
-        grid = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes)
+        grid = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes, WIDE)
         if late_rate > 0.0:
-            grid = with_due_time(grid, tick_minutes, overhead_minutes, most_slack_minutes, late_minutes)
-        levels = time_levels(horizon_ticks)
+            grid = with_due_time(grid, tick_minutes, overhead_minutes, most_slack_minutes, late_minutes, WIDE)
+        levels = time_levels(horizon_ticks, WIDE)
         slot = np.full(int(levels[-1]) + 1, -1, np.int64)
         slot[levels] = np.arange(len(levels))
         types, _, buckets = model.hazard.shape
-        after = np.zeros((len(levels), types, len(grid), BLOCKS * buckets), np.float32)
+        after = np.zeros((len(levels), len(grid), BLOCKS * buckets, types), np.float32)
         below_idle, weight_idle = below(grid, tick_minutes)
         below_launch, weight_launch = below(grid, overhead_minutes)
         _solve(
@@ -230,4 +230,4 @@ def _solve(
             if slot[left] >= 0:
                 for i in range(size):
                     for c in range(BLOCKS * buckets):
-                        after[slot[left], k, i, c] = expected[i, c]
+                        after[slot[left], i, c, k] = expected[i, c]

@@ -81,12 +81,13 @@ def contenders(training: Sequence[Market], champion: GuidedPolicy) -> dict[str, 
 
     def fitted(types: int, edges: tuple[int, ...]) -> SemiMarkovPlanner:
         return SemiMarkovPlanner(
-            fit_semi_markov(series, types=types, chunk_ticks=CHUNK_TICKS, age_edges=edges)
+            fit_semi_markov(series, types=types, chunk_ticks=CHUNK_TICKS, age_edges=edges), unlike=0.0
         )
 
     rows: dict[str, DeadlinePolicy] = {
         "greedy": Greedy(),
         PLANNER: SemiMarkovPlanner(fit_planner_model(training)),
+        "planner of fitted types only": fitted(TYPES, AGE_EDGES),
         "planner without belief (one type)": fitted(1, AGE_EDGES),
         "planner without age (one bucket)": fitted(TYPES, AGE_EDGES[:1]),
         "planner without either": fitted(1, AGE_EDGES[:1]),

@@ -61,7 +61,7 @@ def cost_above_optimum(market: Market, types: int, chunk: int, edges: tuple[int,
                 spot_capacity=np.stack([series[zone] for zone in pair]).astype(np.int32),
             )
             windows = Windows.each_pool(left_out, job, STRIDE)
-            cost += float(run(Shielded(SemiMarkovPlanner(fitted)), windows, job).cost.mean())
+            cost += float(run(Shielded(SemiMarkovPlanner(fitted, unlike=0.0)), windows, job).cost.mean())
             optimum += float(clairvoyant_optimum(windows.stack, job, windows.market, windows.start).mean())
         above.append(100.0 * (cost / optimum - 1.0))
     return float(np.mean(above))

@@ -18,13 +18,15 @@ from simulator.synthetic import SemiMarkovModel, simulate_availability
 PHASES = 3
 """A trace changes only on its own samples; every phase of the tick samples it anew."""
 REVERSED_SHARE = 0.2
-SYNTHETIC_SHARE = 0.3
+SYNTHETIC_SHARE = 0.4
 AUGMENTATION = "augmentation"
 """Provider of the synthetic zones, which no real market has."""
 SYNTHETIC_SERIES = 40
 SYNTHETIC_TICKS = 3000
 HAZARD_SPREAD = 0.3
 """Standard deviation of the logarithm of the factor on each hazard of a synthetic zone."""
+ZONE_SPREAD = 0.6
+"""The same, of the factor that all hazards of a zone's runs with spot share, and of those without."""
 
 
 def champion_series(
@@ -58,7 +60,8 @@ def champion_series(
 def _synthetic(model: SemiMarkovModel, seed: np.random.SeedSequence) -> list[NDArray[np.bool_]]:
     series = []
     for child in seed.spawn(SYNTHETIC_SERIES):
-        factor = np.exp(HAZARD_SPREAD * np.random.default_rng(child).standard_normal(model.hazard.shape))
+        draw = np.random.default_rng(child).standard_normal
+        factor = np.exp(HAZARD_SPREAD * draw(model.hazard.shape) + ZONE_SPREAD * draw((1, 2, 1)))
         varied = replace(model, hazard=np.minimum(model.hazard * factor, 0.95))
         series.append(simulate_availability(varied, ["z"], ticks=SYNTHETIC_TICKS, seed=child)[0])
     return series

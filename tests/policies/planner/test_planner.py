@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from policies.planner import PlannerTables, SemiMarkovPlanner, TickModel
 from policies.planner.fit import SHIPPED, fit_planner_model
-from policies.planner.grid import slack_grid, time_levels
+from policies.planner.grid import WIDE, slack_grid, time_levels
 from policies.shield import legal_actions
 from simulator.deadline import DeadlineBatch, DeadlineJob, DeadlineObservation
 from simulator.deadline.replay import Windows, replay
@@ -81,7 +81,7 @@ def test_tables_are_the_exact_programme(overhead: float) -> None:
                 for block, (up, place) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1), (1, 2))):
                     for b in range(buckets):
                         expected = exact(int(left), float(round(slack, 6)), place, up, b)
-                        assert tables.after[level, k, i, block * buckets + b] == pytest.approx(
+                        assert tables.after[level, i, block * buckets + b, k] == pytest.approx(
                             expected, abs=1e-4
                         )
 
@@ -180,7 +180,7 @@ def test_tables_of_different_extent_agree_where_they_overlap() -> None:
     levels, slacks = len(small.levels), len(small.slack_minutes)
     np.testing.assert_array_equal(small.levels, large.levels[:levels])
     np.testing.assert_array_equal(small.slack_minutes, large.slack_minutes[:slacks])
-    np.testing.assert_array_equal(small.after, large.after[:levels, :, :slacks])
+    np.testing.assert_array_equal(small.after, large.after[:levels, :slacks])
 
 
 @given(st.sampled_from([1.0, 10.0, 60.0]), st.floats(0, 60), st.floats(0, 40_000))
@@ -201,9 +201,9 @@ def test_slack_grid_reaches_far_enough_in_few_increasing_steps(
 def test_a_configuration_takes_at_most_twenty_megabytes(
     planner: SemiMarkovPlanner, tick_seconds: int, hours: int, overhead: int
 ) -> None:
-    types, _, buckets = planner.model.hazard.shape
-    levels = time_levels(hours * 3600 // tick_seconds)
-    grid = slack_grid(tick_seconds / 60, overhead, hours * 60)
+    types, _, buckets = planner.believed.hazard.shape
+    levels = time_levels(hours * 3600 // tick_seconds, WIDE)
+    grid = slack_grid(tick_seconds / 60, overhead, hours * 60, WIDE)
     assert len(levels) * types * len(grid) * 5 * buckets * 4 <= 20_000_000
 
 
