@@ -16,13 +16,16 @@ POOLS = ("#2a9d8f", "#457b9d", "#8ab17d", "#6d6fb0", "#4fb3bf", "#9aa94a", "#7a8
 LEVELS: tuple[Role, ...] = ("as-billed", "on-demand", "static-mix", "heuristic", "champion", "bound")
 
 
-def waterfall(scenarios: Sequence[Scenario]) -> go.Figure:
-    """From the bill to the clairvoyant bound, step by step."""
+def waterfall(scenarios: Sequence[Scenario], recommended: Role) -> go.Figure:
+    """From the bill to the clairvoyant bound, step by step; the step that is recommended is told."""
     by_role = {one.role: one for one in scenarios}
     roles = [role for role in LEVELS if role in by_role]
     costs = [by_role[role].monthly_usd for role in roles]
     steps = [costs[0], *np.diff(costs)]
-    names = [TITLES[role].replace(" ", "<br>") for role in roles]
+    names = [
+        TITLES[role].replace(" ", "<br>") + ("<br>✓" if role == recommended != "as-billed" else "")
+        for role in roles
+    ]
     figure = go.Figure(
         go.Waterfall(
             x=[*names, "least<br>possible"],
@@ -164,7 +167,9 @@ def _laid_out(figure: go.Figure, *, height: int, **layout: object) -> go.Figure:
         **layout,
     )
     figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True, title_font={"size": 12})
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True, ticklabelstandoff=6)
+    figure.update_yaxes(
+        gridcolor=GRID, zeroline=False, automargin=True, ticklabelstandoff=6, title_font={"size": 12}
+    )
     return figure
 
 

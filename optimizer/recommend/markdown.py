@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
-from optimizer.recommend.result import TITLES, Report, Scenario, WorkloadReport
+from optimizer.recommend.result import TITLES, Report, Scenario, WorkloadReport, amount, percent, shortened
 
 MOST_WORKLOADS = 20
 """Workloads with a line of their own; the rest is in the page and in recommendation.json."""
+
+MOST_NOTES, LONGEST_NOTE = 10, 400
 
 
 def render_markdown(report: Report) -> str:
@@ -34,14 +36,15 @@ def render_markdown(report: Report) -> str:
     lines.append("")
     for workload in report.workloads[:MOST_WORKLOADS]:
         action = "move" if workload.decision.action == "move" else "change nothing"
-        lines.append(
-            f"- **{escape(workload.name)}: {action}.** {escape(' '.join(workload.decision.reasons))}"
-        )
+        name, why = escape(shortened(workload.name)), escape(" ".join(workload.decision.reasons))
+        lines.append(f"- **{name}: {action}.** {why}")
         lines += [f"  - needs: {escape(text)}" for text in workload.decision.missing_data]
     lines += ["", *_reconciled(report)]
     assumed = sorted({text for w in report.workloads if w.market for text in w.market.assumed})
     lines += [f"- ASSUMED: {escape(text)}" for text in assumed]
-    lines += [f"- {escape(text)}" for text in report.notes]
+    lines += [f"- {escape(shortened(text, LONGEST_NOTE))}" for text in report.notes[:MOST_NOTES]]
+    if len(report.notes) > MOST_NOTES:
+        lines.append(f"- and {len(report.notes) - MOST_NOTES} more notes in the page")
     return "\n".join(lines) + "\n"
 
 
@@ -50,14 +53,14 @@ def _row(workload: WorkloadReport) -> str:
     scenario = workload.scenario(decision.role)
     billed = f"{workload.billed.monthly:,.2f} {escape(workload.billed.currency)}"
     if scenario is None or decision.action == "change-nothing":
-        return f"| {escape(workload.name)} | {billed} | change nothing | | | |"
+        return f"| {escape(shortened(workload.name))} | {billed} | change nothing | | | |"
     sla = scenario.sla
     shown = "" if sla is None else f"{sla.value:.4f} of {sla.target:.4g}"
     if sla is not None and sla.measure == "miss-probability":
         late = f", {scenario.lateness_words}" if scenario.lateness_words else ""
         shown = f"{sla.value:.2%} past the deadline{late}"
     return (
-        f"| {escape(workload.name)} | {billed} | {scenario.monthly_usd:,.2f} | "
+        f"| {escape(shortened(workload.name))} | {billed} | {scenario.monthly_usd:,.2f} | "
         f"{escape(decision.policy or '')} | {_saving(scenario)} | {shown} |"
     )
 
@@ -80,8 +83,8 @@ def _interval(one: Scenario) -> str:
 
 
 def _saving(one: Scenario) -> str:
-    share = "" if one.saving_share is None else f" ({one.saving_share:.0%})"
-    return f"{one.saving_usd:,.2f}{share}" + (" *assumed*" if one.assumed else "")
+    share = "" if one.saving_share is None else f" ({percent(one.saving_share)})"
+    return f"{amount(one.saving_usd)}{share}" + (" *assumed*" if one.assumed else "")
 
 
 def escape(text: str) -> str:

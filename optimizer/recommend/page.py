@@ -9,7 +9,16 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from optimizer.recommend import charts
-from optimizer.recommend.result import TITLES, Scenario, Sensitivity, Sla, WorkloadReport
+from optimizer.recommend.result import (
+    TITLES,
+    Scenario,
+    Sensitivity,
+    Sla,
+    WorkloadReport,
+    amount,
+    percent,
+    shortened,
+)
 from optimizer.recommend.run import Found
 
 MOST_CHARTED = 20
@@ -22,7 +31,7 @@ SCENARIOS = (
     "90 % interval",
     "saving",
     "SLA",
-    "lost a week",
+    "interruptions a week",
     "hours on-demand + spot + committed",
 )
 TOTALS = ("scenario", "USD a month", "90 % interval", "saving")
@@ -78,13 +87,13 @@ def _overview_row(one: WorkloadReport) -> list[dict[str, object]]:
     low, high = decision.saving_interval_usd or (0.0, 0.0)
     return _cells(
         [
-            (one.name, one.name),
+            (one.name, shortened(one.name)),
             (one.instance_type, one.instance_type),
             (one.billed.monthly, f"{one.billed.monthly:,.2f} {one.billed.currency}"),
             (scenario.monthly_usd, f"{scenario.monthly_usd:,.2f}")
             if moved and scenario
             else (one.billed.monthly, ""),
-            (decision.saving_usd, f"{decision.saving_usd:,.2f}" if moved else ""),
+            (decision.saving_usd, amount(decision.saving_usd) if moved else ""),
             (low, f"{low:,.0f} to {high:,.0f}" if moved else ""),
             (decision.action, "move" if moved else "change nothing"),
             (decision.policy or "", decision.policy or ""),
@@ -100,14 +109,14 @@ def _scenario_row(one: Scenario) -> list[dict[str, object]]:
         for option in ("on-demand", "spot", "committed")
     }
     mark = " (assumed)" if one.assumed else ""
-    share = "" if one.saving_share is None else f" ({one.saving_share:.0%})"
+    share = "" if one.saving_share is None else f" ({percent(one.saving_share)})"
     return _cells(
         [
             (TITLES[one.role], TITLES[one.role] + mark),
             (one.policy or "", one.policy or ""),
             (one.monthly_usd, f"{one.monthly_usd:,.2f}"),
             (low, f"{low:,.0f} to {high:,.0f}" if one.monthly_interval_usd else ""),
-            (one.saving_usd, f"{one.saving_usd:,.2f}{share}"),
+            (one.saving_usd, f"{amount(one.saving_usd)}{share}"),
             _sla(one.sla, one.lateness_words),
             (
                 -1.0 if one.interruptions_per_week is None else one.interruptions_per_week,
@@ -123,9 +132,9 @@ def _sla(sla: Sla | None, lateness: str = "") -> tuple[object, str]:
         return "", ""
     mark = "✓" if sla.holds else "✗"
     if sla.measure == "availability":
-        return sla.value, f"{mark} {sla.value:.4f}, surely {sla.bound:.4f} of {sla.target:.4g}"
+        return sla.value, f"{mark} {sla.value:.4f} (≥\u00a0{sla.bound:.4f}), target\u00a0{sla.target:.4g}"
     late = f"; {lateness}" if lateness else ""
-    return sla.value, f"{mark} {sla.value:.2%} past the deadline, surely below {sla.bound:.1%}{late}"
+    return sla.value, f"{mark} {sla.value:.2%} (<\u00a0{sla.bound:.1%}) past the deadline{late}"
 
 
 def _cells(cells: list[Any]) -> list[dict[str, object]]:
@@ -141,11 +150,12 @@ def _part(found: Found, place: int, one: WorkloadReport) -> dict[str, object]:
     seen = detail.timeline if charted else None
     return {
         "workload": one,
+        "name": shortened(one.name, 120),
         "moved": one.decision.action == "move",
         "rows": [_scenario_row(scenario) for scenario in one.scenarios],
         "sensitivity": [_sensitivity_row(change) for change in one.sensitivity],
         "places": _places(one),
-        "waterfall": _html(charts.waterfall(one.scenarios)) if charted else "",
+        "waterfall": _html(charts.waterfall(one.scenarios, one.decision.role)) if charted else "",
         "distribution": _html(charts.distributions(detail, one.billed.monthly)) if charted else "",
         "timeline": _html(charts.timeline(seen)) if seen is not None else "",
         "timeline_title": seen.title if seen is not None else "",
@@ -167,7 +177,7 @@ def _sensitivity_row(one: Sensitivity) -> list[dict[str, object]]:
         [
             (one.change, one.change),
             (cost or 0.0, "" if cost is None else f"{cost:,.2f}"),
-            (one.saving_usd or 0.0, "" if one.saving_usd is None else f"{one.saving_usd:,.2f}"),
+            (one.saving_usd or 0.0, "" if one.saving_usd is None else amount(one.saving_usd)),
             _sla(one.sla),
             (one.note, one.note),
         ]

@@ -54,6 +54,23 @@ def known(value: _Value | None, what: str) -> _Value:
     return value
 
 
+def amount(value: float) -> str:
+    """An amount of money to the cent; what rounds to nothing has no sign."""
+    text = f"{value:,.2f}"
+    return "0.00" if text == "-0.00" else text
+
+
+def percent(share: float) -> str:
+    """A share in whole percent; what rounds to nothing has no sign."""
+    text = f"{share:.0%}"
+    return "0%" if text == "-0%" else text
+
+
+def shortened(name: str, most: int = 60) -> str:
+    """A name that fits a table; the whole of it is in `recommendation.json`."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -108,6 +108,29 @@ def test_markdown_fits_a_message(recommended: Found) -> None:
     assert recommended.report.workloads[0].name in text
 
 
+def test_long_names_are_cut_and_nothing_is_minus_nothing(recommended: Found) -> None:
+    report = recommended.report
+    first = report.workloads[0]
+    tiny = first.scenarios[0].model_copy(update={"saving_usd": -0.001, "saving_share": -0.00001})
+    long = first.model_copy(update={"name": "x" * 5000, "scenarios": (tiny, *first.scenarios[1:])})
+    changed = report.model_copy(
+        update={
+            "workloads": (long, *report.workloads[1:]),
+            "total": (tiny, *report.total[1:]),
+            "notes": ("y" * 5000,) * 50,
+        }
+    )
+    details = {**recommended.details, long.name: recommended.details[first.name]}
+    shown = replace(recommended, report=changed, details=details)
+    seen = re.sub(r"<script.*?</script>|<[^>]*>", "\n", render_page(shown).split("<h1>")[1], flags=re.DOTALL)
+    for text in (render_markdown(changed), seen):
+        assert "-0.00" not in text
+        assert "-0%" not in text
+        assert "x" * 59 + "…" in text
+        assert "x" * 130 not in text
+    assert len(render_markdown(changed)) < 16_000
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_opens_in_a_browser(recommended: Found, page: str, tmp_path: Path, scheme: str) -> None:
@@ -132,6 +155,18 @@ def test_tables_sort_in_a_browser(page: str, tmp_path: Path, recommended: Found)
     shown = [float(each) for each in re.findall(first_cells, table)]
     count = len(recommended.report.workloads)
     assert shown[:count] == sorted(workload.billed.monthly for workload in recommended.report.workloads)
+
+
+@pytest.mark.browser
+def test_charts_have_the_width_of_a_page_when_printed(page: str, tmp_path: Path) -> None:
+    def widths(*events: str) -> set[float]:
+        script = "".join(f"dispatchEvent(new Event('{event}'));" for event in events)
+        text = page.replace("</body>", f"<script>{script}</script></body>")
+        opened = _open(text, tmp_path, "--dump-dom")
+        return {float(each) for each in re.findall(r'class="main-svg"[^>]* width="([0-9.]+)"', opened.stdout)}
+
+    assert widths("beforeprint") == {690.0}
+    assert 690.0 not in widths("beforeprint", "afterprint")
 
 
 @pytest.mark.browser
