@@ -1,8 +1,9 @@
 """The availability dial: an error budget over a rolling window, spent evenly.
 
 An availability target of 99.5 % over a week allows 0.5 % of its ticks to be short: the budget. What was spent
-leaves it as the window rolls on. The rate that may be spent next is what the budget leaves; it never exceeds
-the pace of the target by much, so that the first days do not spend a week's budget.
+leaves it as the window rolls on. The cold start after a rise from zero spends nothing (`growth`). The rate
+that may be spent next is what the budget leaves; it never exceeds the pace of the target by much, so that the
+first days do not spend a week's budget.
 """
 
 from __future__ import annotations

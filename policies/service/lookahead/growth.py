@@ -5,6 +5,9 @@ was seen, and the greatest common divisor of an hour and all distances of change
 rises over all steps that fit in a cold start is a histogram of what was seen, relative to the demand: demand
 that goes up and down does not add up. Before each possible step, as many instances are started as pay: one
 instance for the cold start against the chance that it is wanted.
+
+A rise from zero is one that nothing is ready for: headroom is a share of the demand. While its cold start
+lasts, nothing is owed, so that it does not count as the fault of a layout.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ def no_growth(services: int) -> dict[str, NDArray[np.generic]]:
         "step": np.zeros(services, np.int64),
         "rises": np.zeros((services, len(RISES))),
         "recent": np.zeros((services, RING), np.int32),
+        "nothing_owed": np.full(services, -1, np.int64),
     }
 
 
@@ -47,6 +51,7 @@ def foresee(
     step: IntArray,
     rises: FloatArray,
     recent: NDArray[np.int32],
+    nothing_owed: IntArray,
     headroom: IntArray,
 ) -> None:
     """Learn from the demand of this tick and write the headroom; arrays without a shape are (N,).
@@ -63,6 +68,8 @@ def foresee(
         step: Ticks between possible changes, 0 while unknown; changed in place.
         rises: (N, B) histogram; changed in place.
         recent: (N, RING) demand of the last ticks, a ring; changed in place.
+        nothing_owed: First tick whose demand instances could be ready for after a rise from zero; changed in
+            place.
         headroom: Instances beyond the demand to hold now; written.
     """
     keep = np.exp(-1.0 / STEPS_REMEMBERED)
@@ -70,6 +77,10 @@ def foresee(
         headroom[i] = 0
         recent[i, elapsed[i] % recent.shape[1]] = demand[i]
         rise = demand[i] - before[i] if elapsed[i] > 0 else 0
+        if elapsed[i] == 0:
+            nothing_owed[i] = -1
+        elif before[i] == 0 and rise > 0:
+            nothing_owed[i] = elapsed[i] + cold_start[i]
         possible = step[i] > 0 and (elapsed[i] - changed[i]) % step[i] == 0
         if rise != 0:
             if changed[i] < 0:

@@ -165,7 +165,8 @@ class LookAhead:
         pace: FloatArray = 1.0 - observation.availability_target
         slot_ticks = settings.window_days * 86400.0 / SLOTS / observation.tick_seconds
         lasts = np.asarray(observation.cold_start_ticks + 1, np.float64)
-        short = (observation.ready < memory["demand"]) & counted
+        owed = elapsed > memory["nothing_owed"]  # of the last tick, `elapsed` - 1
+        short = (observation.ready < memory["demand"]) & owed & counted
         spend(slot_ticks, elapsed, short, memory["spent"])
         rate = np.empty(len(elapsed))
         allowance(Rolling(slot_ticks, settings.margin), elapsed, pace, lasts, memory["spent"], rate)
@@ -208,7 +209,7 @@ class LookAhead:
         foresee(
             observation.ticks_elapsed, observation.demand, memory["demand"], cold_start, worth, RISES,
             max(int(HOUR_SECONDS / tick), 1), memory["changed"], memory["step"], memory["rises"],
-            memory["recent"], headroom,
+            memory["recent"], memory["nothing_owed"], headroom,
         )  # fmt: skip
         decide(
             tick, self.survival.curve,
