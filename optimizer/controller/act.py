@@ -143,6 +143,7 @@ class Actor:
         pools: Mapping[str, PlanPool],
         *,
         known: AbstractSet[str],
+        hides_pool: Callable[[str], bool],
         shadow: bool,
         resend_seconds: float,
         grace_seconds: float,
@@ -159,6 +160,7 @@ class Actor:
             described: What the cloud describes now.
             pools: Of the plan.
             known: Workloads of the plan; a launch for another is not sent again.
+            hides_pool: Whether the look says nothing about a pool.
             shadow: Whether this is shadow mode; calls of other modes are not its business, nor the reverse.
             resend_seconds: Age up to which a launch is sent again.
             grace_seconds: Time that instances take to appear.
@@ -189,6 +191,8 @@ class Actor:
                 doubt.add(intent.workload)  # a gang is launched whole: the rest is not described yet
             elif found:
                 settled.append((intent.token, "done", ",".join(one.id for one in found)))
+            elif hides_pool(str(intent.request["pool"])):
+                doubt.add(intent.workload)
             elif (
                 may_launch
                 and pool is not None

@@ -188,7 +188,7 @@ class Daemon:
                     watch(report)
                 if self.controller.finished or getattr(clock, "over", False):
                     break
-                self._wait(self.controller.next_tick(report.now))
+                self._wait(self.controller.next_look(report))
         finally:
             self._tell_asked()
             if self._lease is not None:

@@ -73,6 +73,11 @@ class GroupKeeper:
         """Services that a group holds."""
         return frozenset(self.of)
 
+    @property
+    def names_of(self) -> dict[str, str]:
+        """Group of each service that one holds."""
+        return {name: demand.group for name, demand in self.of.items()}
+
     def names(self) -> dict[str, list[str]]:
         """Groups by region."""
         found: dict[str, list[str]] = {}
@@ -84,6 +89,8 @@ class GroupKeeper:
         """Members of the groups as instances of their workloads; members that left are gone."""
         found: list[Instance] = []
         for name, demand in self.of.items():
+            if demand.group not in sight.groups:
+                continue
             group = sight.groups[demand.group]
             members = {one.id: one for one in group.members}
             found += [replace(one, workload=name) for one in members.values()]
@@ -99,6 +106,8 @@ class GroupKeeper:
         """Instances needed, by group: the desired capacity without what the controller itself added."""
         found = {}
         for name, demand in self.of.items():
+            if demand.group not in sight.groups:
+                continue
             desired = sight.groups[demand.group].desired
             raised = self._raises.get(name)
             if raised is None or not raised.more:
@@ -119,7 +128,7 @@ class GroupKeeper:
         """The next step of every group of a fleet."""
         moves = []
         for row, workload in enumerate(fleet.workloads):
-            if workload.name in self.of:
+            if workload.name in self.of and self.of[workload.name].group in sight.groups:
                 group = sight.groups[self.of[workload.name].group]
                 if group.fleet:
                     moves += self._fleet_step(fleet, row, group, decision, inventory, sight, policy)

@@ -40,6 +40,7 @@ class Situation:
         most_held: Instances that a workload may hold at most by its own demand or gang.
         spare: Ready instances of a service above its demand.
         in_doubt: Workloads with a call whose outcome is not known.
+        unseen: Workloads that may hold something where the last look could not see.
     """
 
     now: float
@@ -52,6 +53,7 @@ class Situation:
     most_held: Mapping[str, int] = field(default_factory=dict)
     spare: Mapping[str, int] = field(default_factory=dict)
     in_doubt: frozenset[str] = frozenset()
+    unseen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,9 @@ def guard(moves: Sequence[Move], limits: Limits, situation: Situation) -> tuple[
 
 def _may_move(move: Move, limits: Limits, situation: Situation, trips: list[Trip]) -> bool:
     """Guards that look at one move alone; they may shorten it."""
+    if move.workload in situation.unseen:
+        trips.append(_trip("unseen", move, "nothing until it can be seen"))
+        return False
     if move.workload in situation.in_doubt:
         trips.append(_trip("in-doubt", move, "nothing until the call before is resolved"))
         return False

@@ -3,12 +3,12 @@
 Descriptions lag behind: a new instance may not be shown for a while, one that was terminated may still be.
 So an instance that this controller launched is believed in for a grace period, one that it terminated
 counts as gone at once, and one that is merely absent from an answer counts as held until it was absent
-several times in a row.
+several times in a row and for a grace period.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from optimizer.controller.journal import InstanceRow
@@ -42,6 +42,7 @@ class Inventory:
         self.rows: dict[str, InstanceRow] = {}
         self._live: dict[str, dict[str, InstanceRow]] = {}
         self._absent: dict[str, int] = {}
+        self._absent_since: dict[str, float] = {}
         self._seen: set[str] = set()
         self.changed: dict[str, InstanceRow] = {}
         for row in rows:
@@ -57,17 +58,29 @@ class Inventory:
         for rows in self._live.values():
             yield from rows.values()
 
+    def absent(self) -> frozenset[str]:
+        """Workloads that hold an instance which the last look did not show."""
+        rows = [self.rows[one] for one in self._absent_since if one in self.rows]
+        return frozenset(row.workload for row in rows if row.state == "live")
+
     def workloads(self) -> Iterable[str]:
         """Workloads that hold anything."""
         return [name for name, rows in self._live.items() if rows]
 
-    def merge(self, described: Sequence[Instance], now: float, grace_seconds: float) -> Changes:
+    def merge(
+        self,
+        described: Sequence[Instance],
+        now: float,
+        grace_seconds: float,
+        hides: Callable[[InstanceRow], bool] = lambda row: False,
+    ) -> Changes:
         """Take in what the cloud describes.
 
         Args:
             described: The whole answer.
             now: Seconds since 1970.
             grace_seconds: How long a launched instance may be absent from answers.
+            hides: Instances about which the answer says nothing.
 
         Returns:
             What was lost and what was found.
@@ -77,6 +90,7 @@ class Inventory:
         for instance in described:
             shown.add(instance.id)
             self._absent.pop(instance.id, None)
+            self._absent_since.pop(instance.id, None)
             known = self.rows.get(instance.id)
             over = instance.state in ("leaving", "gone")
             if known is None:
@@ -94,10 +108,12 @@ class Inventory:
                 since = known.ended_at if known.ended_at is not None else now
                 if now - since > max(grace_seconds, NOTICE_SECONDS):
                     self._put(replace(known, state="live", ended_at=None))
-        for row in [row for row in self.rows.values() if row.id not in shown]:
+        for row in [row for row in self.rows.values() if row.id not in shown and not hides(row)]:
             patience = row.launched_at + grace_seconds if row.id not in self._seen else 0.0
             self._absent[row.id] = self._absent.get(row.id, 0) + 1
-            if now >= patience and self._absent[row.id] >= ABSENT_READS:
+            since = self._absent_since.setdefault(row.id, now)
+            waited = now >= patience and now - since >= grace_seconds
+            if waited and self._absent[row.id] >= ABSENT_READS:
                 ended = self._end(row, None)
                 if row.state == "live":
                     changes.lost.append(ended)
@@ -152,6 +168,7 @@ class Inventory:
         self._put(ended)
         del self.rows[row.id]
         self._absent.pop(row.id, None)
+        self._absent_since.pop(row.id, None)
         self._seen.discard(row.id)
         return ended
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ STATE = (
     "missed",
     "on_demand_before",
 )
+NOBODY: frozenset[str] = frozenset()
 TERMS = ("begins", "deadline", "due", "work_total")
 """What a run of a job is about; those of an earlier run hold until that is done."""
 
@@ -117,16 +119,25 @@ class JobFleet:
         live = inventory.live(self.names[row])
         return Counter(one.pool for one in live if one.option == "on-demand")
 
-    def look(self, now: float, held: IntArray, lost_at: Mapping[str, float | None]) -> list[str]:
+    def look(
+        self,
+        now: float,
+        held: IntArray,
+        lost_at: Mapping[str, float | None],
+        unseen: AbstractSet[str] = NOBODY,
+    ) -> list[str]:
         """Account for the time since the last look; returns the names of jobs that were interrupted.
 
         Args:
             now: Seconds since 1970.
             held: What `held` gives now.
             lost_at: When instances of a workload ended; None = nobody knows.
+            unseen: Jobs of which nobody can say whether they run: their time is accounted for later, as far
+                as they turn out to have run.
         """
         self._begin_anew()
-        seen = np.isfinite(self.at) & ~self.done
+        dark = np.array([name in unseen for name in self.names]) if unseen else np.zeros(self.size, np.bool_)
+        seen = np.isfinite(self.at) & ~self.done & ~dark
         placed = seen & (self.placement != IDLE)
         kept = self._satisfied(self.placement, held)
         lost = placed & ~kept
@@ -162,7 +173,7 @@ class JobFleet:
         self.pending[lost] = 0.0
         self.work_left[lost] += self.unsaved[lost]
         self.unsaved[lost] = 0.0
-        self.at = np.where(seen | (~self.done & (now >= self.begins)), now, self.at)
+        self.at = np.where(seen | (~self.done & ~dark & (now >= self.begins)), now, self.at)
         return [self.names[row] for row in np.flatnonzero(lost)]
 
     def _begin_anew(self) -> None:

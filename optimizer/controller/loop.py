@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 import numpy as np
@@ -41,9 +42,13 @@ from optimizer.controller.report import MOVES_TOLD, Report
 from optimizer.controller.services import ServiceFleet
 from optimizer.controller.shadow import PREFIX, Belief, Shadow
 from optimizer.controller.situation import add_history, limits_of, trips_of
+from optimizer.controller.unseen import Unseen, look_for
 from optimizer.plan import Plan
 from policies.protocol import Memory
 from simulator.errors import InputError
+
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 10.0, 300.0
+"""Until the look after one that left something open; doubles with each in a row."""
 
 
 class Controller:
@@ -153,6 +158,8 @@ class Controller:
         self._journal_full = False
         self._sight: Sight | None = None
         self._expired = False
+        self._waiting: frozenset[str] = frozenset()
+        self._retries = 0
         self._decided = journal.last_decided(self.mode, plan.checksum)
 
     @property
@@ -222,6 +229,16 @@ class Controller:
         """When the tick after `now` begins."""
         return self.plan.created.timestamp() + (self.tick_number(now) + 1) * self.plan.tick_seconds
 
+    def next_look(self, report: Report) -> float:
+        """When to look again: at the next tick, and before that if this look left something open."""
+        tick = self.next_tick(report.now)
+        if not report.again:
+            self._retries = 0
+            return tick
+        wait = min(FIRST_RETRY_SECONDS * 2.0**self._retries, LONGEST_RETRY_SECONDS)
+        self._retries += 1
+        return min(tick, report.now + wait)
+
     @property
     def _scope(self) -> str:
         """Of saved state: what a shadow imagines is nothing that another mode may believe."""
@@ -289,16 +306,21 @@ class Controller:
             sight.instances = [*sight.instances, *self._groups.instances(sight, self.inventory)]
         if sight.instances is None:
             # Nobody knows what runs: memory, accounts and capacity stay as they are.
-            report.held = "blind"
+            report.held, report.again = "blind", True
             self._end_tick(report, sight, {}, {})
             return report
-        lost = take_in(self.inventory, sight, self.settings.grace_seconds, self._known, self.tell)
+        unseen = look_for(sight, self.fleets, self._groups.names_of, self.pools)
+        grace = self.settings.grace_seconds
+        lost = take_in(self.inventory, sight, grace, self._known, self.tell, unseen.hides)
         report.lost = sum(len(rows) for rows in lost.values())
         report.lost_in = {row.pool for rows in lost.values() for row in rows if row.option == "spot"}
         gone = [row for rows in lost.values() for row in rows if row.option == "spot"]
         self.rebalance.note(sight.notices, gone, self.inventory, sight.now)
-        doubt = self._resolve(sight)
-        interrupted = self._account(sight, lost)
+        doubt, still = self._resolve(sight, unseen), unseen.still(self.inventory)
+        interrupted = self._account(sight, lost, still | self.inventory.absent())
+        freed = self._waiting - doubt - still
+        interrupted = {key: names | freed for key, names in interrupted.items()}
+        unseen.avoid(self.fleets)
         if self._sight is not None:
             hours = max(sight.now - self._sight.now, 0.0) / 3600.0
             self._present_cost += present_rate(self.fleets, sight.price) * hours
@@ -318,6 +340,7 @@ class Controller:
             hold_terminations="clock-jump" if sight.clock_in_doubt else "",
             rate=rate_of(list(self.inventory.all_live()), self.pools, sight.price),
             in_doubt=doubt,
+            unseen=still,
         )
         guards = self.settings.guards
         add_history(situation, guards, self.fleets, self.inventory, self.journal)
@@ -331,8 +354,10 @@ class Controller:
             self._carrier.carry_out(report, sight, decisions, allowed, situation, self.mode)
         except JournalFull as error:
             self._journal_full = True
-            report.held = "journal-full"
+            report.held, report.again = "journal-full", True
             self._tell_outside("error", "journal-full", f"{error}; capacity stays as it is")
+        self._waiting = doubt | still | report.outcome.unknown
+        report.again = report.again or bool(self._waiting or self.inventory.absent())
         self._end_tick(report, sight, decisions, memories)
         self._acknowledge(sight)
         return report
@@ -347,13 +372,14 @@ class Controller:
         except CloudError as error:
             self.tell("warning", "unreachable", f"handled messages stay in the queue: {error}")
 
-    def _resolve(self, sight: Sight) -> frozenset[str]:
+    def _resolve(self, sight: Sight, unseen: Unseen) -> frozenset[str]:
         return frozenset(
             self._actor.resolve(
                 sight.now,
                 sight.instances or (),
                 self.pools,
                 known=self._known,
+                hides_pool=unseen.hides_pool,
                 shadow=self.mode == "shadow",
                 resend_seconds=self.plan.tick_seconds,
                 grace_seconds=self.settings.grace_seconds,
@@ -361,7 +387,9 @@ class Controller:
             )
         )
 
-    def _account(self, sight: Sight, lost: Mapping[str, Sequence[InstanceRow]]) -> dict[str, set[str]]:
+    def _account(
+        self, sight: Sight, lost: Mapping[str, Sequence[InstanceRow]], unseen: AbstractSet[str]
+    ) -> dict[str, set[str]]:
         ended = {
             name: min((row.ended_at for row in rows if row.ended_at is not None), default=None)
             for name, rows in lost.items()
@@ -369,7 +397,7 @@ class Controller:
         interrupted: dict[str, set[str]] = {}
         for fleet, _ in self.jobs:
             late, done = fleet.missed.copy(), fleet.done.copy()
-            interrupted[fleet.key] = set(fleet.look(sight.now, fleet.held(self.inventory), ended))
+            interrupted[fleet.key] = set(fleet.look(sight.now, fleet.held(self.inventory), ended, unseen))
             fleet.adopt(fleet.held(self.inventory), self.inventory, sight.now)
             tell_of_jobs(fleet, done, late, self._acts, self.tell)
         for services, _ in self.services:

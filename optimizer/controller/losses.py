@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -14,7 +15,12 @@ WARNING_SECONDS = 120.0
 
 
 def take_in(
-    inventory: Inventory, sight: Sight, grace_seconds: float, known: AbstractSet[str], tell: Tell
+    inventory: Inventory,
+    sight: Sight,
+    grace_seconds: float,
+    known: AbstractSet[str],
+    tell: Tell,
+    hides: Callable[[InstanceRow], bool],
 ) -> dict[str, list[InstanceRow]]:
     """Merge what was seen into the inventory.
 
@@ -24,11 +30,12 @@ def take_in(
         grace_seconds: How long a launched instance may be absent from answers.
         known: Workloads of the plan.
         tell: Takes events.
+        hides: Instances about which the look says nothing.
 
     Returns:
         Instances that ended, or are announced to, without the controller's doing, by workload.
     """
-    changes = inventory.merge(sight.instances or (), sight.now, grace_seconds)
+    changes = inventory.merge(sight.instances or (), sight.now, grace_seconds, hides)
     lost: dict[str, list[InstanceRow]] = {}
     warned = {n.instance: n.at for n in sight.notices if n.kind == "interruption"}
     for row in changes.lost:

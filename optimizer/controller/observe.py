@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from optimizer.controller.config import Freshness
-from optimizer.controller.providers import Clock, CloudError, Group, Instance, Notice, Provider, Quote
+from optimizer.controller.providers import Clock, CloudError, Group, Instance, Notice, Partly, Provider, Quote
 from optimizer.plan import PlanPool
 
 T = TypeVar("T")
@@ -70,6 +70,8 @@ class Sight:
         oldest_price_seconds: Age of the oldest price that is believed.
         offers: Instances that each pool is believed to have.
         instances: What the cloud describes; None if it cannot be asked.
+        dark: Regions that are not in `instances` because they did not answer.
+        never: Those of them that have not answered since the process began.
         notices: Messages about instances.
         groups: Auto Scaling groups by name.
     """
@@ -81,6 +83,8 @@ class Sight:
     oldest_price_seconds: float = 0.0
     offers: dict[str, int] = field(default_factory=dict)
     instances: Sequence[Instance] | None = None
+    dark: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()
     notices: Sequence[Notice] = ()
     groups: dict[str, Group] = field(default_factory=dict)
 
@@ -95,6 +99,8 @@ class Observer:
         self._provider, self._pools, self._freshness, self._tell = provider, pools, freshness, tell
         self._quotes: dict[str, Quote] = {}
         self._failing: set[str] = set()
+        self._regions = frozenset(pool.region for pool in pools.values())
+        self._answered: frozenset[str] = frozenset()
 
     def look(
         self, now: float, clock_in_doubt: bool, groups: Mapping[str, Sequence[str]], *, listens: bool
@@ -108,10 +114,14 @@ class Observer:
             listens: Whether to read the queue.
         """
         sight = Sight(now, clock_in_doubt)
-        sight.instances = self._ask("instances", self._provider.capacity.instances)
+        sight.instances, sight.dark = self._ask_regions("instances", self._provider.capacity.instances)
+        if sight.instances is not None:
+            self._answered |= self._regions - sight.dark
+        sight.never = sight.dark - self._answered
         self._read_prices(sight)
         offers = self._ask("offers", lambda: self._provider.capacity.offers(list(self._pools.values())))
-        sight.offers = {name: 0 if name in sight.stale else count for name, count in (offers or {}).items()}
+        closed = sight.stale | {name for name, pool in self._pools.items() if pool.region in sight.dark}
+        sight.offers = {name: 0 if name in closed else count for name, count in (offers or {}).items()}
         queue = self._provider.interruptions
         if queue is not None and listens:
             sight.notices = self._ask("interruptions", queue.receive) or ()
@@ -120,16 +130,19 @@ class Observer:
             for region, names in groups.items():
                 found = self._ask(f"groups in {region}", partial(described.describe, region, names))
                 sight.groups.update(found or {})
-                if set(names) - set(sight.groups):
-                    self._once(
-                        "groups", "unreachable", f"no group {sorted(set(names) - set(sight.groups))[0]}"
-                    )
-                    sight.instances = None
+                if found is None:
+                    continue
+                for name in names:
+                    if name in found:
+                        self._again(f"group {name}")
+                    else:
+                        self._once(f"group {name}", "unreachable", f"there is no group {name} in {region}")
         return sight
 
     def _read_prices(self, sight: Sight) -> None:
-        quotes = self._ask("prices", lambda: self._provider.prices.quotes(list(self._pools.values()))) or {}
-        for name, quote in quotes.items():
+        pools = list(self._pools.values())
+        quotes, _ = self._ask_regions("prices", lambda: self._provider.prices.quotes(pools))
+        for name, quote in (quotes or {}).items():
             pool = self._pools.get(name)
             if pool is None:
                 continue
@@ -160,10 +173,35 @@ class Observer:
         except CloudError as error:
             self._once(what, "unreachable", f"{what} cannot be had: {error}")
             return None
+        self._again(what)
+        return answer
+
+    def _ask_regions(self, what: str, call: Callable[[], T]) -> tuple[T | None, frozenset[str]]:
+        """Ask; returns the answer, whole or in part, and the regions that it lacks."""
+        failed: dict[str, str] = {}
+
+        def ask() -> T:
+            try:
+                return call()
+            except Partly as error:
+                failed.update(error.regions)
+                part: T = error.found
+                return part
+
+        answer = self._ask(what, ask)
+        for region in sorted(self._regions if answer is not None else ()):
+            if region in failed:
+                where = f"{what} in {region}"
+                self._once(where, "unreachable", f"{where} cannot be had: {failed[region]}")
+            else:
+                self._again(f"{what} in {region}")
+        return answer, frozenset(failed)
+
+    def _again(self, what: str) -> None:
+        """Tell that something works again that had failed."""
         if what in self._failing:
             self._failing.discard(what)
             self._tell("info", "reachable", f"{what} can be had again")
-        return answer
 
     def _once(self, what: str, kind: str, message: str) -> None:
         """Tell of a failure when it begins, not at every tick."""

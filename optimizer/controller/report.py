@@ -29,6 +29,7 @@ class Report:
         rounds: Rounds of calls.
         in_doubt: Workloads with a call of an earlier tick whose outcome is still not known.
         moves: Workload, what and why, of the first moves that the guards allowed.
+        again: Whether something was left open that the next look, soon, may settle.
         between: Whether this look came between two ticks, because of an interruption or a restart: only what
             was lost is decided, and nothing that counts ticks goes on.
     """
@@ -46,3 +47,4 @@ class Report:
     in_doubt: frozenset[str] = frozenset()
     between: bool = False
     moves: list[tuple[str, str, str]] = field(default_factory=list)
+    again: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from optimizer.plan import PlanPool
 from simulator.errors import SpotwiseError
@@ -22,6 +22,20 @@ class CloudError(SpotwiseError):
 
 class Unavailable(CloudError):  # noqa: N818 -- reads as what it says in `except Unavailable`
     """No answer, or throttled to the end of the patience: the call may or may not have taken effect."""
+
+
+class Partly(CloudError):  # noqa: N818 -- as above
+    """Some regions answered and some did not.
+
+    Attributes:
+        found: What those that answered said, in the form of the whole answer.
+        regions: What was wrong, by region that did not.
+    """
+
+    def __init__(self, found: Any, regions: Mapping[str, str]) -> None:
+        """Keep both."""
+        super().__init__("; ".join(f"{region}: {problem}" for region, problem in regions.items()))
+        self.found, self.regions = found, dict(regions)
 
 
 class Refused(CloudError):  # noqa: N818 -- as above
@@ -170,6 +184,7 @@ class Prices(Protocol):
         """The present price per pool name; a pool without one is absent.
 
         Raises:
+            Partly: A region does not answer.
             CloudError: None can be had.
         """
         ...
@@ -182,7 +197,8 @@ class Capacity(Protocol):
         """Every instance with this controller's tag, gone ones for as long as the cloud remembers them.
 
         Raises:
-            CloudError: The list cannot be had whole.
+            Partly: A region does not answer.
+            CloudError: No region does.
         """
         ...
 

@@ -162,7 +162,7 @@ def test_a_restart_during_a_raise_goes_on(begin: Begin) -> None:
         assert state(fake) == (4, 0, 4)
 
 
-def test_a_group_that_is_not_there_leaves_the_controller_blind(begin: Begin) -> None:
+def test_a_group_that_is_not_there_is_told_and_left_alone(begin: Begin) -> None:
     of = market([[30] * 200])
     the_plan = grouped(of)
     with FakeAws(of) as fake:
@@ -174,7 +174,9 @@ def test_a_group_that_is_not_there_leaves_the_controller_blind(begin: Begin) -> 
             clock=FakeClock(fake),
         )
         run = begin(the_plan, fake, provider=provider)
-        assert run.controller.run_tick().held == "blind"
+        report = run.controller.run_tick()
+        assert (report.held, report.outcome.launched) == ("", 0)
+        assert report.again, "it may come"
         assert any("no group web-group" in message for _, _, message in run.events)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from optimizer.controller.config import AwsSettings
-from optimizer.controller.providers.protocol import NoCapacity, Refused, Unavailable
+from optimizer.controller.providers.protocol import CloudError, NoCapacity, Partly, Refused, Unavailable
 
 THROTTLED = frozenset(
     {
@@ -34,6 +34,7 @@ WITHOUT_CAPACITY = frozenset(
         "UnfulfillableCapacity",
     }
 )
+T = TypeVar("T")
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 16.0
 
@@ -119,3 +120,27 @@ class Caller:
     def _slow_down(self) -> None:
         self._pause = min(max(2.0 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
         self._paused_until = self._steady() + self._pause * self._random.uniform(0.75, 1.25)
+
+
+def ask_regions(regions: Iterable[str], ask: Callable[[str], list[T]]) -> list[T]:
+    """Ask every region, and keep what the others say where one does not answer.
+
+    Raises:
+        Partly: A region does not answer.
+        CloudError: None does.
+    """
+    found: list[T] = []
+    failed: dict[str, str] = {}
+    answered = False
+    for region in regions:
+        try:
+            found += ask(region)
+            answered = True
+        except CloudError as error:
+            failed[region] = str(error)
+            last = error
+    if failed and not answered:
+        raise last
+    if failed:
+        raise Partly(found, failed)
+    return found

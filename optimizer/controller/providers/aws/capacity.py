@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from optimizer.controller.config import AwsSettings, LaunchSettings
-from optimizer.controller.providers.aws.calls import WITHOUT_CAPACITY, Caller
+from optimizer.controller.providers.aws.calls import WITHOUT_CAPACITY, Caller, ask_regions
 from optimizer.controller.providers.aws.clients import Clients
 from optimizer.controller.providers.protocol import Instance, Launch, LaunchResult, NoCapacity, Refused
 from optimizer.plan import PlanPool
@@ -53,25 +53,26 @@ class Ec2Capacity:
 
     def instances(self) -> Sequence[Instance]:
         """Every instance with the tag, terminated ones for about an hour."""
-        found = []
-        for region in self._regions:
-            client = self._clients("ec2", region)
-            more: dict[str, str] = {}
-            while True:
-                reply = self._call(
-                    client.describe_instances,
-                    Filters=[{"Name": f"tag:{TAG}", "Values": [self._name]}],
-                    MaxResults=1000,
-                    **more,
-                )
-                for reservation in reply.get("Reservations", []):
-                    for one in reservation.get("Instances", []):
-                        self._region_of[one["InstanceId"]] = region
-                        found.append(instance_of(one))
-                if not reply.get("NextToken"):
-                    break
-                more = {"NextToken": reply["NextToken"]}
-        return found
+        return ask_regions(self._regions, self._described)
+
+    def _described(self, region: str) -> list[Instance]:
+        client = self._clients("ec2", region)
+        found: list[Instance] = []
+        more: dict[str, str] = {}
+        while True:
+            reply = self._call(
+                client.describe_instances,
+                Filters=[{"Name": f"tag:{TAG}", "Values": [self._name]}],
+                MaxResults=1000,
+                **more,
+            )
+            for reservation in reply.get("Reservations", []):
+                for one in reservation.get("Instances", []):
+                    self._region_of[one["InstanceId"]] = region
+                    found.append(instance_of(one))
+            if not reply.get("NextToken"):
+                return found
+            more = {"NextToken": reply["NextToken"]}
 
     def offers(self, pools: Sequence[PlanPool]) -> Mapping[str, int]:
         """Unlimited, or 0 for a pool that had none a short while ago."""
