@@ -58,14 +58,14 @@ class Inventory:
         for rows in self._live.values():
             yield from rows.values()
 
+    def workloads(self) -> Iterable[str]:
+        """Workloads that hold anything."""
+        return [name for name, rows in self._live.items() if rows]
+
     def absent(self) -> frozenset[str]:
         """Workloads that hold an instance which the last look did not show."""
         rows = [self.rows[one] for one in self._absent_since if one in self.rows]
         return frozenset(row.workload for row in rows if row.state == "live")
-
-    def workloads(self) -> Iterable[str]:
-        """Workloads that hold anything."""
-        return [name for name, rows in self._live.items() if rows]
 
     def merge(
         self,
