@@ -47,6 +47,9 @@ class Inventory:
         self.changed: dict[str, InstanceRow] = {}
         for row in rows:
             self._put(row)
+            # the time without a controller counts as one look: after a restart two are enough
+            self._absent[row.id] = 1
+        self._unvouched = set(self.rows)
         self.changed.clear()
 
     def live(self, workload: str) -> Sequence[InstanceRow]:
@@ -57,6 +60,10 @@ class Inventory:
         """Held instances of all workloads."""
         for rows in self._live.values():
             yield from rows.values()
+
+    def unvouched(self) -> set[str]:
+        """Workloads that hold an instance by the journal's word only: it was not shown since the restart."""
+        return {self.rows[one].workload for one in self._unvouched if self.rows[one].state == "live"}
 
     def workloads(self) -> Iterable[str]:
         """Workloads that hold anything."""
@@ -91,6 +98,7 @@ class Inventory:
             shown.add(instance.id)
             self._absent.pop(instance.id, None)
             self._absent_since.pop(instance.id, None)
+            self._unvouched.discard(instance.id)
             known = self.rows.get(instance.id)
             over = instance.state in ("leaving", "gone")
             if known is None:
@@ -170,6 +178,7 @@ class Inventory:
         self._absent.pop(row.id, None)
         self._absent_since.pop(row.id, None)
         self._seen.discard(row.id)
+        self._unvouched.discard(row.id)
         return ended
 
 

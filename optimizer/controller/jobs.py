@@ -7,8 +7,7 @@ nobody can vouch for is not counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,6 @@ STATE = (
     "missed",
     "on_demand_before",
 )
-NOBODY: frozenset[str] = frozenset()
 TERMS = ("begins", "deadline", "due", "work_total")
 """What a run of a job is about; those of an earlier run hold until that is done."""
 
@@ -86,6 +84,8 @@ class JobFleet:
         self.finished_at = np.full(self.size, np.nan)
         self.on_demand_before = np.zeros(self.size)
         self.earlier: BoolArray = np.zeros(self.size, np.bool_)
+        self._waits: BoolArray = np.zeros(self.size, np.bool_)
+        self._looked = np.nan
         self._terms = {name: getattr(self, name).copy() for name in TERMS}
         self.memory: Memory = {}
 
@@ -120,11 +120,7 @@ class JobFleet:
         return Counter(one.pool for one in live if one.option == "on-demand")
 
     def look(
-        self,
-        now: float,
-        held: IntArray,
-        lost_at: Mapping[str, float | None],
-        unseen: AbstractSet[str] = NOBODY,
+        self, now: float, held: IntArray, lost_at: Mapping[str, float | None], unvouched: Iterable[str] = ()
     ) -> list[str]:
         """Account for the time since the last look; returns the names of jobs that were interrupted.
 
@@ -132,16 +128,18 @@ class JobFleet:
             now: Seconds since 1970.
             held: What `held` gives now.
             lost_at: When instances of a workload ended; None = nobody knows.
-            unseen: Jobs of which nobody can say whether they run: their time is accounted for later, as far
-                as they turn out to have run.
+            unvouched: Jobs whose account waits: nobody knows whether their instances were there all the time.
         """
         self._begin_anew()
-        dark = np.array([name in unseen for name in self.names]) if unseen else np.zeros(self.size, np.bool_)
-        seen = np.isfinite(self.at) & ~self.done & ~dark
+        waits = np.zeros(self.size, np.bool_)
+        waits[[self.row[name] for name in unvouched if name in self.row]] = True
+        self._waits, self._looked = waits, now
+        seen = np.isfinite(self.at) & ~self.done & ~waits
         placed = seen & (self.placement != IDLE)
         kept = self._satisfied(self.placement, held)
         lost = placed & ~kept
-        until, billed = np.full(self.size, now), np.full(self.size, now)
+        # of what was lost without anybody's word only what was seen counts
+        until, billed = np.where(lost, self.at, now), np.full(self.size, now)
         for name, moment in lost_at.items():
             row = self.row.get(name)
             if row is not None and lost[row]:
@@ -173,7 +171,7 @@ class JobFleet:
         self.pending[lost] = 0.0
         self.work_left[lost] += self.unsaved[lost]
         self.unsaved[lost] = 0.0
-        self.at = np.where(seen | (~self.done & ~dark & (now >= self.begins)), now, self.at)
+        self.at = np.where(seen | (~self.done & ~waits & (now >= self.begins)), now, self.at)
         return [self.names[row] for row in np.flatnonzero(lost)]
 
     def _begin_anew(self) -> None:
@@ -193,7 +191,7 @@ class JobFleet:
 
         Work before this moment is not counted; what is left of the restart is.
         """
-        found = self.active & (self.placement == IDLE) & (held.max(axis=1) >= self.nodes)
+        found = self.active & ~self._waits & (self.placement == IDLE) & (held.max(axis=1) >= self.nodes)
         for row in np.flatnonzero(found).tolist():
             column = int(np.argmax(held[row]))
             self.placement[row] = ON_DEMAND if column == self.pools_each else FIRST_SPOT + column
@@ -258,6 +256,8 @@ class JobFleet:
         now = np.where(active, now, self.placement)
         idle = active & (now == IDLE)
         launched = active & ~idle & (now != self.placement)
+        # whoever moves while its account waits begins a new one: nobody will vouch for the time before
+        self.at[self._waits & (idle | launched)] = self._looked
         self.pending[idle] = 0.0
         self.pending[launched] = self.restart_overhead[launched]
         self.unsaved[idle | launched] = 0.0

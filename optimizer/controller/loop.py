@@ -116,6 +116,8 @@ class Controller:
         self.watch = Watch(
             self.provider.clock, settings.freshness.clock_jump_seconds, last[1] if last else None
         )
+        # a tick that was not finished may have journalled losses that no account has yet
+        self._ended = journal.ended_since(last[1]) if last else {}
         self._groups = GroupKeeper(
             [fleet for fleet, _ in self.services], journal, plan.tick_seconds, self.tell
         )
@@ -390,14 +392,18 @@ class Controller:
     def _account(
         self, sight: Sight, lost: Mapping[str, Sequence[InstanceRow]], unseen: AbstractSet[str]
     ) -> dict[str, set[str]]:
-        ended = {
+        ended: dict[str, float | None] = {
             name: min((row.ended_at for row in rows if row.ended_at is not None), default=None)
             for name, rows in lost.items()
         }
+        for name, moment in self._ended.items():
+            ended.setdefault(name, moment)
+        self._ended = {}
         interrupted: dict[str, set[str]] = {}
+        unvouched = self.inventory.unvouched() | unseen
         for fleet, _ in self.jobs:
             late, done = fleet.missed.copy(), fleet.done.copy()
-            interrupted[fleet.key] = set(fleet.look(sight.now, fleet.held(self.inventory), ended, unseen))
+            interrupted[fleet.key] = set(fleet.look(sight.now, fleet.held(self.inventory), ended, unvouched))
             fleet.adopt(fleet.held(self.inventory), self.inventory, sight.now)
             tell_of_jobs(fleet, done, late, self._acts, self.tell)
         for services, _ in self.services:

@@ -254,6 +254,16 @@ class Journal:
             return str(value)
         return None
 
+    def ended_since(self, moment: float) -> dict[str, float]:
+        """When the first instance of each workload ended or was told to, for those with one since a time."""
+        return {
+            str(workload): float(ended)
+            for workload, ended in self.store.read(
+                "SELECT workload, MIN(ended_at) FROM instances WHERE ended_at >= ? GROUP BY workload",
+                (moment,),
+            )
+        }
+
     def live_instances(self) -> list[InstanceRow]:
         """Instances that were held or leaving when last seen."""
         return [
