@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import errors
 from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
 
 from optimizer.controller.journal.records import Deposed, JournalLost
 from optimizer.controller.journal.store import FORMAT, Values
@@ -81,7 +82,13 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Take the steps of a statement, as long as there is time."""
-        return super().wait(gen, interval, self.patience_seconds if timeout is None else timeout)
+        try:
+            return super().wait(gen, interval, self.patience_seconds if timeout is None else timeout)
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                # nobody can say anything more on it, not even that the transaction is undone
+                self.close()
+            raise
 
 
 class PostgresStore:

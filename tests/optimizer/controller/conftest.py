@@ -17,7 +17,18 @@ from optimizer.controller.lease import Lease
 from optimizer.controller.loop import Controller
 from optimizer.controller.providers import Provider
 from optimizer.plan import Plan
+from tests.optimizer.controller.postgres import Cluster, missing
 from tests.optimizer.controller.scene import Run
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL of these tests' own; they skip where there is no server to start."""
+    if reason := missing():
+        pytest.skip(reason)
+    made = Cluster()
+    yield made
+    made.stop()
 
 
 @pytest.fixture

@@ -207,11 +207,11 @@ def _run(connection: Connection, time: SharedTime, the_plan: Plan, place: Place)
     def watch(report: Report) -> None:
         controller = daemon.controller
         held = Counter(row.workload for row in controller.inventory.all_live())
-        leads = controller.leads and not report.held
+        leads = controller.leads and not report.held and lease.valid()
         wire.ask(
             "ticked",
             {
-                "held": report.held,
+                "at": report.now,
                 "leads": leads,
                 "inventory": dict(held),
                 "open": _open_intents(journal) if leads else 0,
