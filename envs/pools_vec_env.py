@@ -12,7 +12,7 @@ from envs.deadline_vec_env import DeadlineVecEnv
 from envs.jobs import JobSampler
 from envs.reward import Reward
 from envs.series import EpisodeMarkets
-from policies.guided.pools import JOB_NAMES, POOL_NAMES, look
+from policies.guided.pools import JOB_NAMES, POOL_NAMES, advise, describe
 from policies.planner import SemiMarkovPlanner
 from simulator.deadline import DeadlineBatch
 from simulator.deadline.batch import Observability
@@ -66,6 +66,8 @@ class PoolsVecEnv(DeadlineVecEnv):
     def _look(self, rows: IntArray, *, fold: bool) -> Float32Array:
         if rows is not self._rows:
             return np.zeros((self.num_envs, self._size), np.float32)
-        seen, self._legal, memory = look(self._planner, self.batch.observe(copy=False), self._memory)
+        seen = self.batch.observe(copy=False)
+        advice, memory = advise(self._planner, seen, self._memory)
         self._memory = {name: np.asarray(array) for name, array in memory.items()}
-        return seen.flat
+        self._legal = advice.legal
+        return describe(seen, advice).flat

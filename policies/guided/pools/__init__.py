@@ -1,8 +1,8 @@
 """The planner over several pools, corrected by one network that treats all pools alike."""
 
-from policies.guided.pools.describe import GAP, JOB_NAMES, POOL_NAMES, Described, describe
+from policies.guided.pools.describe import GAP, JOB_NAMES, POOL_NAMES, Advice, Described, describe
 from policies.guided.pools.network import PoolNetwork
-from policies.guided.pools.policy import ALGORITHM, FEATURE_NAMES, GuidedPools, bundle_parts, look
+from policies.guided.pools.policy import ALGORITHM, FEATURE_NAMES, GuidedPools, advise, bundle_parts
 
 __all__ = [
     "ALGORITHM",
@@ -10,10 +10,11 @@ __all__ = [
     "GAP",
     "JOB_NAMES",
     "POOL_NAMES",
+    "Advice",
     "Described",
     "GuidedPools",
     "PoolNetwork",
+    "advise",
     "bundle_parts",
     "describe",
-    "look",
 ]

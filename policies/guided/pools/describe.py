@@ -74,30 +74,36 @@ class Described:
         return np.concatenate([self.job, self.pool.reshape(len(self.pool), -1)], axis=1)
 
 
-def describe(
-    observation: DeadlineObservation,
-    legal: BoolArray,
-    costs: FloatArray,
-    belief: NDArray[np.float32],
-    model: TickModel,
-) -> Described:
-    """Describe jobs.
+@dataclass(frozen=True, slots=True, eq=False)
+class Advice:
+    """What the planner says of N jobs over P pools.
 
-    Args:
-        observation: N jobs over P pools.
+    Attributes:
         legal: (N, P + 2) what the shield allows.
-        costs: (N, P + 2) the planner's expected costs, on-demand ticks; infinite where not weighed.
-        belief: (N, P, 2, K, B) the planner's belief about each pool.
-        model: The planner's model in ticks of this length.
+        costs: (N, P + 2) expected costs, on-demand ticks; infinite where not weighed.
+        belief: (N, P, 2, K, B) about each pool, over state, type and age bucket.
+        model: The model in ticks of this length.
     """
-    jobs, pools = observation.jobs, observation.pools
+
+    legal: BoolArray
+    costs: FloatArray
+    belief: NDArray[np.float32]
+    model: TickModel
+
+
+def describe(observation: DeadlineObservation, advice: Advice, rows: IntArray | None = None) -> Described:
+    """Describe jobs `rows`, by default all."""
+    pools = observation.pools
+    rows = np.arange(observation.jobs) if rows is None else rows
     described = Described(
-        np.empty((jobs, len(JOB_NAMES)), np.float32), np.empty((jobs, pools, len(POOL_NAMES)), np.float32)
+        np.empty((len(rows), len(JOB_NAMES)), np.float32),
+        np.empty((len(rows), pools, len(POOL_NAMES)), np.float32),
     )
-    age = np.zeros((jobs, pools), np.int64)
+    age = np.zeros((observation.jobs, pools), np.int64)
     if isinstance(observation, PartialObservation):
         age = observation.knowledge_age
     _describe(
+        rows,
         observation.tick_seconds,
         np.ascontiguousarray(observation.work_left, np.float64),
         np.ascontiguousarray(observation.time_left, np.float64),
@@ -106,11 +112,11 @@ def describe(
         np.ascontiguousarray(observation.restart_overhead, np.float64),
         np.ascontiguousarray(observation.spot_price / observation.on_demand_price[:, None]),
         age,
-        legal,
-        costs,
-        belief,
-        model.hazard,
-        model.stationary[:, 1].sum(axis=1),
+        advice.legal,
+        advice.costs,
+        advice.belief,
+        advice.model.hazard,
+        advice.model.stationary[:, 1].sum(axis=1),
         described.job,
         described.pool,
     )
@@ -119,6 +125,7 @@ def describe(
 
 @njit(cache=True, nogil=True)
 def _describe(
+    rows: IntArray,
     tick_seconds: float,
     work_left: FloatArray,
     time_left: FloatArray,
@@ -136,7 +143,8 @@ def _describe(
     pool: NDArray[np.float32],
 ) -> None:
     pools, hours = ratio.shape[1], tick_seconds / 3600.0
-    for i in range(ratio.shape[0]):
+    for n in range(rows.shape[0]):
+        i = rows[n]
         best = np.inf
         for action in range(pools + 2):
             if legal[i, action]:
@@ -144,20 +152,20 @@ def _describe(
         slack = max(time_left[i] - work_left[i], 0.0)
         for action in range(2):
             gap = costs[i, action] - best if legal[i, action] else HIGHEST_GAP
-            job[i, action] = min(gap, HIGHEST_GAP)
-        job[i, 2] = legal[i, 0]
-        job[i, 3] = placement[i] == 0
-        job[i, 4] = placement[i] == 1
-        job[i, 5] = math.log(slack / 3600.0 + 0.1)
-        job[i, 6] = math.log((slack + 360.0) / (work_left[i] + 3600.0)) + 1.0
-        job[i, 7] = math.log(work_left[i] / 3600.0 + 0.5) - 2.0
-        job[i, 8] = math.log(time_left[i] / tick_seconds + 1.0) - 4.0
-        job[i, 9] = overhead[i] / tick_seconds - 1.0
-        job[i, 10] = pending[i] / tick_seconds
+            job[n, action] = min(gap, HIGHEST_GAP)
+        job[n, 2] = legal[i, 0]
+        job[n, 3] = placement[i] == 0
+        job[n, 4] = placement[i] == 1
+        job[n, 5] = math.log(slack / 3600.0 + 0.1)
+        job[n, 6] = math.log((slack + 360.0) / (work_left[i] + 3600.0)) + 1.0
+        job[n, 7] = math.log(work_left[i] / 3600.0 + 0.5) - 2.0
+        job[n, 8] = math.log(time_left[i] / tick_seconds + 1.0) - 4.0
+        job[n, 9] = overhead[i] / tick_seconds - 1.0
+        job[n, 10] = pending[i] / tick_seconds
         for k in range(2):
             margin = (slack - (1 + k) * overhead[i]) / tick_seconds - 1.0
-            job[i, 11 + k] = min(max(margin / 4.0, -1.0), 3.0)
-        job[i, 13] = math.log(pools) - 1.0
+            job[n, 11 + k] = min(max(margin / 4.0, -1.0), 3.0)
+        job[n, 13] = math.log(pools) - 1.0
         cheapest = ratio[i].min()
         for p in range(pools):
             there, mean, square, change = 0.0, 0.0, 0.0, 0.0
@@ -173,13 +181,13 @@ def _describe(
                 square += share * availability[k] * availability[k]
             gap = costs[i, p + 2] - best if legal[i, p + 2] else HIGHEST_GAP
             per_hour = -math.log(1.0 - min(change, 0.999)) / hours
-            pool[i, p, 0] = min(gap, HIGHEST_GAP)
-            pool[i, p, 1] = legal[i, p + 2]
-            pool[i, p, 2] = placement[i] == p + 2
-            pool[i, p, 3] = min(4.0 * ratio[i, p] - 2.0, 4.0)
-            pool[i, p, 4] = min(8.0 * (ratio[i, p] - cheapest), 4.0)
-            pool[i, p, 5] = 2.0 * there - 1.0
-            pool[i, p, 6] = 2.0 * mean - 1.0
-            pool[i, p, 7] = 4.0 * math.sqrt(max(square - mean * mean, 0.0)) - 1.0
-            pool[i, p, 8] = (math.log(per_hour + 1e-3) + 1.0) / 1.5
-            pool[i, p, 9] = math.log(age[i, p] + 1.0) / 2.0 if age[i, p] >= 0 else 3.0
+            pool[n, p, 0] = min(gap, HIGHEST_GAP)
+            pool[n, p, 1] = legal[i, p + 2]
+            pool[n, p, 2] = placement[i] == p + 2
+            pool[n, p, 3] = min(4.0 * ratio[i, p] - 2.0, 4.0)
+            pool[n, p, 4] = min(8.0 * (ratio[i, p] - cheapest), 4.0)
+            pool[n, p, 5] = 2.0 * there - 1.0
+            pool[n, p, 6] = 2.0 * mean - 1.0
+            pool[n, p, 7] = 4.0 * math.sqrt(max(square - mean * mean, 0.0)) - 1.0
+            pool[n, p, 8] = (math.log(per_hour + 1e-3) + 1.0) / 1.5
+            pool[n, p, 9] = math.log(age[i, p] + 1.0) / 2.0 if age[i, p] >= 0 else 3.0

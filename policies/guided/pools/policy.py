@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.bundle import Bundle
-from policies.guided.pools.describe import JOB_NAMES, POOL_NAMES, Described, describe
+from policies.guided.pools.describe import JOB_NAMES, POOL_NAMES, Advice, describe
 from policies.guided.pools.network import PoolNetwork
 from policies.planner import SemiMarkovPlanner
 from policies.protocol import Memory
 from policies.shield import legal_actions
-from simulator.deadline.observation import BoolArray, DeadlineObservation, IntArray
+from simulator.deadline.observation import DeadlineObservation, IntArray
 from simulator.errors import InputError
 from simulator.synthetic.semi_markov import SemiMarkovModel
 
@@ -22,19 +22,18 @@ ALGORITHM = "deadline-guided-pools"
 """What bundles of this policy call their algorithm."""
 FEATURE_NAMES = (*(f"job.{name}" for name in JOB_NAMES), *(f"pool.{name}" for name in POOL_NAMES))
 MOST_MEMBERS = 64
+DOUBT = 0.5
+"""On-demand ticks by which the planner's second choice must be worse for it to decide alone."""
 Weights = Mapping[str, NDArray[np.generic]]
 
 
-def look(
+def advise(
     planner: SemiMarkovPlanner, observation: DeadlineObservation, memory: Memory
-) -> tuple[Described, BoolArray, Memory]:
-    """What the network sees of the jobs, their legal actions, and the planner's memory after it.
+) -> tuple[Advice, Memory]:
+    """What the planner says of the jobs, and its memory after it.
 
-    One pool is described like any other number: the planner's belief about it is over the state that was
-    seen.
+    One pool is like any other number of them: the planner's belief about it is over the state that was seen.
     """
-    legal = legal_actions(observation)
-    model = planner.tick_model(observation.tick_seconds)
     if observation.pools > 1:
         memory = planner.several.update(observation, memory)
         costs = planner.several.expected_costs(observation, memory)
@@ -45,14 +44,16 @@ def look(
         one = np.asarray(memory["belief"])
         belief = np.zeros((observation.jobs, 1, 2, *one.shape[1:]), np.float32)
         belief[np.arange(observation.jobs), 0, np.asarray(memory["last"], np.int64)] = one
-    return describe(observation, legal, costs, belief, model), legal, memory
+    model = planner.tick_model(observation.tick_seconds)
+    return Advice(legal_actions(observation), costs, belief, model), memory
 
 
 @dataclass(frozen=True, eq=False)
 class GuidedPools:
     """Chooses the legal action with the highest  -guidance x (cost above the best) + correction.
 
-    With a correction of zero this is the planner. The same weights decide over 1 pool and over 32.
+    With a correction of zero this is the planner, which decides alone where its second choice is worse by
+    `DOUBT` or more. The same weights decide over 1 pool and over 32.
 
     Attributes:
         name: What the policy is called.
@@ -79,11 +80,18 @@ class GuidedPools:
         unusual = observation.lateness_price.any() or observation.checkpoint_interval.any()
         if observation.varied or unusual:
             return self.planner.act(observation, memory)
-        seen, legal, memory = look(self.planner, observation, memory)
-        scores = -np.float32(self.guidance) * seen.gaps
-        for network in self.networks:
-            scores += network.corrections(seen) / np.float32(len(self.networks))
-        return np.where(legal, scores, -np.inf).argmax(axis=1), memory
+        advice, memory = advise(self.planner, observation, memory)
+        costs = np.where(advice.legal, advice.costs, np.inf)
+        choice = costs.argmin(axis=1)
+        close = costs < costs.min(axis=1, keepdims=True) + DOUBT
+        rows = np.flatnonzero(close.sum(axis=1) > 1)
+        if len(rows):
+            seen = describe(observation, advice, rows)
+            scores = -np.float32(self.guidance) * seen.gaps
+            for network in self.networks:
+                scores += network.corrections(seen) / np.float32(len(self.networks))
+            choice[rows] = np.where(advice.legal[rows], scores, -np.inf).argmax(axis=1)
+        return choice, memory
 
     @classmethod
     def of(cls, bundle: Bundle) -> GuidedPools:

@@ -9,7 +9,7 @@ import torch
 from envs.hindsight import HindsightReward
 from envs.pools_vec_env import PoolsVecEnv
 from envs.series import EpisodeMarkets
-from policies.guided.pools import JOB_NAMES, POOL_NAMES, Described, PoolNetwork, look
+from policies.guided.pools import JOB_NAMES, POOL_NAMES, Described, PoolNetwork, advise, describe
 from policies.planner import SemiMarkovPlanner
 from policies.planner.fit import SHIPPED
 from policies.registry import load_policy
@@ -80,8 +80,10 @@ def test_observations_are_what_the_policy_sees_in_production(
     memory = {name: np.array(array) for name, array in planner.reset(env.num_envs, 3).items()}
     blank, rng, ended = planner.reset(1, 3), np.random.default_rng(0), 0
     for _ in range(160):
-        described, legal, after = look(planner, env.batch.observe(), memory)
-        np.testing.assert_allclose(described.flat, seen, atol=1e-4)
+        observed = env.batch.observe()
+        advice, after = advise(planner, observed, memory)
+        legal = advice.legal
+        np.testing.assert_allclose(describe(observed, advice).flat, seen, atol=1e-4)
         np.testing.assert_array_equal(legal, env.action_masks())
         seen, _, done, _ = env.step(np.where(legal, rng.random(legal.shape), -1).argmax(axis=1))
         memory = {name: np.array(array) for name, array in after.items()}
