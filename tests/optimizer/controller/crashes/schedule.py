@@ -15,11 +15,20 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from optimizer.controller.lease.protocol import SAFE_SHARE
 from optimizer.controller.providers import CloudError, Instance, Launch, Unavailable
 from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.plan import DeadlineWorkload, Plan
 from simulator.market import Market
-from tests.optimizer.controller.crashes.leader import KINDS, WITHOUT_JOURNAL, Kind, Place, SharedTime, live
+from tests.optimizer.controller.crashes.leader import (
+    KINDS,
+    LEASE_SECONDS,
+    WITHOUT_JOURNAL,
+    Kind,
+    Place,
+    SharedTime,
+    live,
+)
 from tests.optimizer.controller.scene import job, market, plan, service
 
 Strike = Literal[
@@ -73,6 +82,7 @@ class Seat:
     connection: Connection | None = None
     state: Literal["waiting", "paused", "dead", "over"] = "dead"
     back_at: int = 0
+    stopped_at: int = 0
     answer: Any = None
     cut: bool = False
     heal_at: int = 0
@@ -93,6 +103,9 @@ class Verdict:
     calls: int = 0
     missed: list[str] = field(default_factory=list)
     leaderless_seconds: float = 0.0
+    stopped_seconds: float = 0.0
+    """Of leaders that were stopped inside a tick and still led when they went on: a tick counts time from when it
+    looked, so that what it launched later seems to have begun then."""
 
 
 class ScheduleError(Exception):
@@ -128,7 +141,7 @@ class Meter:
 
     Attributes:
         worked: Seconds of work done.
-        finished: When all of it was done, seconds since 1970; None before. Exact to one step.
+        last: When the last of it was done, seconds since 1970; exact to one step.
     """
 
     def __init__(self, workload: DeadlineWorkload) -> None:
@@ -137,8 +150,7 @@ class Meter:
         self._overhead = 60.0 * workload.restart_overhead_minutes
         self._begins = workload.begins.timestamp()
         self.deadline = workload.deadline.timestamp()
-        self.worked = 0.0
-        self.finished: float | None = None
+        self.worked = self.last = 0.0
         self._runs: dict[tuple[str, str], float] = {}
 
     def add(self, instances: Sequence[Instance], now: float, seconds: float) -> None:
@@ -150,11 +162,15 @@ class Meter:
         )
         whole = [place for place, count in held.items() if count >= self._nodes]
         self._runs = {place: self._runs.get(place, 0.0) + seconds for place in whole}
-        if self.finished is None and now >= self._begins and self._runs:
-            useful = max(self._runs.values()) - self._overhead
-            self.worked += min(max(useful, 0.0), seconds)
-            if self.worked >= self._work:
-                self.finished = now + seconds
+        if self.short > 0.0 and now >= self._begins and self._runs:
+            useful = min(max(max(self._runs.values()) - self._overhead, 0.0), seconds)
+            self.worked += useful
+            self.last = now + seconds if useful else self.last
+
+    @property
+    def short(self) -> float:
+        """Seconds of work that are left."""
+        return max(self._work - self.worked, 0.0)
 
 
 class Schedule:
@@ -215,6 +231,9 @@ class Schedule:
             self._start(seat)
             self._serve(seat)
         elif seat.state == "paused" and self._step >= seat.back_at:
+            stopped = (self._step - seat.stopped_at) * self._market.tick_seconds / STEPS
+            if stopped < LEASE_SECONDS * SAFE_SHARE:
+                self.verdict.stopped_seconds += stopped
             os.kill(seat.pid, signal.SIGCONT)
             seat.state = "waiting"
             self._reply(seat, seat.answer)
@@ -357,7 +376,7 @@ class Schedule:
             seat.back_at = self._step + self._random.choice([0, 1, 3, 6])
         elif kind == "pause":
             os.kill(seat.pid, signal.SIGSTOP)
-            seat.state, seat.answer = "paused", answer
+            seat.state, seat.answer, seat.stopped_at = "paused", answer, self._step
             seat.back_at = self._step + self._random.choice([1, 3, 4, 8, 12])
         elif kind == "cut":
             seat.cut = True
@@ -429,9 +448,9 @@ class Schedule:
         if set(self._facts["done"]) != {"single", "gang"}:
             raise ScheduleError(f"only {self._facts['done']} are done")
         for name, meter in self._meters.items():
-            if meter.finished is None:
+            if meter.short > self.verdict.stopped_seconds:
                 raise ScheduleError(f"{name} was given up after {meter.worked:.0f} s of work")
-            late = meter.finished - meter.deadline
+            late = meter.last - meter.deadline
             if late > 0 and name not in self.verdict.missed:
                 raise ScheduleError(f"{name} is late by {late:.0f} s and the controller does not know")
             if late > self.verdict.leaderless_seconds:
