@@ -8,6 +8,9 @@ time is parted instead: fitted to the first 60 %, replayed on the rest.
 A zone's spot price is constant: its ratio to the on-demand price is drawn from the spread that SpotLake saw
 in January 2024 (`price_ratios`). That file has no GPU types, so each draw takes one of its types, and for
 every pool one zone of it.
+
+With `--throughputs`, `--move-minutes` or `--move-usd` pools also differ in throughput, drawn for each,
+and a move of the job to another region takes time and money; all made up.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -31,6 +34,7 @@ from simulator.deadline import DeadlineJob
 from simulator.deadline.batch import Observability
 from simulator.deadline.observation import FloatArray
 from simulator.deadline.replay import Windows, replay
+from simulator.deadline.terms import PoolTerms
 from simulator.errors import InputError
 from simulator.market import Market, ticks_for
 from simulator.market.build import BuildOptions, build_market
@@ -43,6 +47,7 @@ FITTED_SHARE = 0.6
 SETTINGS = tuple((deadline, overhead) for deadline in (52, 70) for overhead in (3, 12))
 """Hours, minutes; 52 and 70 h are 312 and 420 ticks."""
 DRAWS = 4
+THROUGHPUT_STEP = 0.05
 BASELINES = ("round-robin-uniform-progress", "uniform-progress", "cheapest-first", "greedy")
 REFERENCE = BASELINES[0]
 CACHE_BYTES = 2_000_000_000
@@ -62,6 +67,37 @@ class Fold:
 
     model: SemiMarkovModel
     markets: tuple[tuple[str, Market], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variety:
+    """How pools differ beside their prices.
+
+    Attributes:
+        throughputs: Lowest and highest; drawn evenly, in steps of `THROUGHPUT_STEP`: the optimum is exact.
+        move_minutes: Of a move between regions.
+        move_usd: The same.
+        seed: Of the draws.
+    """
+
+    throughputs: tuple[float, float] = (1.0, 1.0)
+    move_minutes: float = 0.0
+    move_usd: float = 0.0
+    seed: int = 0
+
+    def terms(self, market: Market, draw: int) -> PoolTerms | None:
+        """Terms of the jobs on a market, another draw having others; None if pools differ in nothing."""
+        if self == Variety(seed=self.seed):
+            return None
+        rng = np.random.default_rng([self.seed, draw])
+        drawn = rng.uniform(*self.throughputs, len(market.pools))
+        factors = np.round(np.rint(drawn / THROUGHPUT_STEP) * THROUGHPUT_STEP, 6)
+        names = (pool.name for pool in market.pools)
+        return PoolTerms(
+            throughput=tuple(zip(names, factors.tolist(), strict=True)),
+            move_seconds=60.0 * self.move_minutes,
+            move_usd=self.move_usd,
+        )
 
 
 def price_ratios(path: Path) -> dict[str, FloatArray]:
@@ -130,6 +166,7 @@ def compare(
     parts: Sequence[Fold],
     baselines: Sequence[str] = BASELINES,
     observability: Observability = "full",
+    variety: Variety | None = None,
 ) -> pd.DataFrame:
     """Replay the planner and the baselines over all windows of all settings.
 
@@ -138,10 +175,13 @@ def compare(
     """
     tables = []
     for deadline, overhead in SETTINGS:
-        job = DeadlineJob(48 * 3600, deadline * 3600, overhead * 60)
-        stride = ticks_for(job.deadline_seconds, TICK_SECONDS) + 2  # side by side, as in the public protocol
+        plain = DeadlineJob(48 * 3600, deadline * 3600, overhead * 60)
+        stride = (
+            ticks_for(plain.deadline_seconds, TICK_SECONDS) + 2
+        )  # side by side, as in the public protocol
         for fold in parts:
-            for name, market in fold.markets:
+            for draw, (name, market) in enumerate(fold.markets):
+                job = replace(plain, terms=(variety or Variety()).terms(market, draw))
                 planner = SemiMarkovPlanner(fold.model, cache_bytes=CACHE_BYTES)
                 table = replay(
                     [Shielded(planner), *map(load_policy, baselines)],
@@ -187,10 +227,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--groups", type=int, default=GROUPS, help="of zones; 1 leaves out time instead")
     parser.add_argument("--observability", choices=get_args(Observability), default="full")
+    parser.add_argument(
+        "--throughputs", type=float, nargs=2, default=(1.0, 1.0), help="lowest and highest, drawn per pool"
+    )
+    parser.add_argument("--move-minutes", type=float, default=0.0, help="of a move between regions")
+    parser.add_argument("--move-usd", type=float, default=0.0, help="of a move between regions")
     arguments = parser.parse_args()
+    low, high = arguments.throughputs
+    variety = Variety((low, high), arguments.move_minutes, arguments.move_usd, arguments.seed)
     began = time.perf_counter()
     parts = list(folds(arguments.traces, arguments.prices, arguments.draws, arguments.seed, arguments.groups))
-    table = compare(parts, observability=arguments.observability)
+    table = compare(parts, observability=arguments.observability, variety=variety)
     sys.stdout.write(summary(table).to_string(index=False) + "\n")
     sys.stdout.write(f"{time.perf_counter() - began:.0f} s\n")
 

@@ -66,6 +66,39 @@ def evaluate(
     lateness_usd_per_hour: Annotated[
         float, typer.Option(help="Cost of being done after --due-hours.", rich_help_panel=JOBS)
     ] = 0.0,
+    throughput: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FACTOR, work per hour of a pool, an instance type or `on-demand`; 1 if not given. "
+            "Repeatable.",
+            rich_help_panel=JOBS,
+        ),
+    ] = None,
+    move: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FROM:TO=MINUTES,USD of a launch away from the data, between two regions; repeatable.",
+            rich_help_panel=JOBS,
+        ),
+    ] = None,
+    move_minutes: Annotated[
+        float, typer.Option(help="Of a move between any other two regions.", rich_help_panel=JOBS)
+    ] = 0.0,
+    move_usd: Annotated[
+        float, typer.Option(help="Of a move between any other two regions.", rich_help_panel=JOBS)
+    ] = 0.0,
+    data_gb: Annotated[
+        float, typer.Option(help="Data that such a move copies too.", rich_help_panel=JOBS)
+    ] = 0.0,
+    egress_usd_per_gb: Annotated[float, typer.Option(help="Their price.", rich_help_panel=JOBS)] = 0.02,
+    copy_mb_per_second: Annotated[float, typer.Option(help="Their speed.", rich_help_panel=JOBS)] = 100.0,
+    data_region: Annotated[
+        str | None,
+        typer.Option(
+            help="Region of the data at the begin. Default: wherever it is launched first.",
+            rich_help_panel=JOBS,
+        ),
+    ] = None,
     observability: Annotated[
         str,
         typer.Option(
@@ -159,6 +192,7 @@ def evaluate(
 
     from rich.console import Console
 
+    from optimizer.cli.terms import pool_terms
     from simulator.deadline import DeadlineJob
     from simulator.deadline.batch import check_observability
     from simulator.market import Market, ticks_for
@@ -173,6 +207,16 @@ def evaluate(
             checkpoint_interval_minutes * 60.0,
             checkpoint_cost_minutes * 60.0,
             nodes,
+            pool_terms(
+                throughput or (),
+                move or (),
+                move_minutes,
+                move_usd,
+                data_gb,
+                egress_usd_per_gb,
+                copy_mb_per_second,
+                data_region,
+            ),
         ),
         due_seconds=None if due_hours is None else due_hours * 3600.0,
         lateness_usd_per_hour=lateness_usd_per_hour,

@@ -85,6 +85,7 @@ class DeadlineJob:
         checkpoint_interval_seconds: float,
         checkpoint_cost_seconds: float,
         nodes: int = 1,
+        terms: PoolTerms | None = None,
     ) -> DeadlineJob:
         """A job whose checkpoints take time to write.
 
@@ -108,6 +109,7 @@ class DeadlineJob:
             restart_overhead_seconds,
             interval + cost,
             nodes,
+            terms=terms,
         )
 
     @property

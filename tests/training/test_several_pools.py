@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simulator.errors import InputError
-from training.several_pools import SETTINGS, compare, folds, price_ratios, summary
+from training.several_pools import SETTINGS, Variety, compare, folds, price_ratios, summary
 
 TRACES = "traces/skypilot_spot_traces/availability/1-node/aws-02-15-2023"
 PRICES = "prices/aws_spotlake_2024-01_hourly.parquet"
@@ -32,6 +32,26 @@ def test_knowing_only_the_occupied_pool_costs_a_few_per_cent(shared_data: Path) 
     mean = table.groupby("policy")["cost_usd"].mean()
     assert mean["planner"] < 1.15 * table["optimum_usd"].mean()
     assert mean["planner"] < 0.95 * mean["round-robin-uniform-progress"]
+
+
+def test_slower_pools_and_moves_cost_a_few_per_cent_and_no_deadline(shared_data: Path) -> None:
+    parts = list(folds(shared_data / TRACES, shared_data / PRICES, draws=1))
+    table = compare(parts[1:2], ("cheapest-first",), variety=Variety((0.6, 1.4), 10.0, 2.0))
+    assert not table["missed"].any()
+    mean = table.groupby("policy")["cost_usd"].mean()
+    assert mean["planner"] < 1.12 * table["optimum_usd"].mean()
+    assert mean["planner"] < 0.9 * mean["cheapest-first"]
+
+
+def test_throughputs_are_drawn_for_each_pool_and_draw(shared_data: Path) -> None:
+    _, market = next(folds(shared_data / TRACES, shared_data / PRICES, draws=1)).markets[0]
+    variety = Variety((0.6, 1.4), 10.0, 2.0)
+    terms = [variety.terms(market, draw) for draw in (0, 0, 1)]
+    assert terms[0] == terms[1] != terms[2]
+    assert terms[0] is not None
+    assert terms[0].between("us-east-1", "us-west-2") == (600.0, 2.0)
+    assert all(0.6 <= terms[0].of_pool(pool) <= 1.4 for pool in market.pools)
+    assert Variety().terms(market, 0) is None
 
 
 def test_prices_are_drawn_from_one_type_and_the_same_for_the_same_seed(shared_data: Path) -> None:

@@ -142,9 +142,32 @@ def test_jobs_may_be_late_at_a_price_and_partly_committed(folder: Path) -> None:
     assert "1 committed instances of 1; accepted: 0 to 0" in done.stderr
 
 
+def test_pools_may_differ_in_throughput_and_moves_cost(folder: Path) -> None:
+    # "all" of three pools in two regions; the throughput is that of one of them
+    few = sample_market("v100-unseen").select(range(3))
+    few.save(folder / "few.npz")
+    arguments = ("evaluate", "-m", "few.npz", *WINDOWS, "--pools", "all", "-p", "planner", "--json")
+    means = []
+    for extra in (
+        (),
+        ("--throughput", f"{few.pools[0].name}=1.4", "--move-minutes", "10", "--move-usd", "2"),
+    ):
+        done = spotwise(*arguments, *extra, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        printed = json.loads(done.stdout)
+        assert printed["policies"]["planner"]["missed_deadlines"] == 0
+        means.append(printed["clairvoyant_optimum"]["cost_usd"]["mean"])
+    assert means[0] != pytest.approx(means[1])
+    done = spotwise(*arguments, "--throughput", "g5=2", cwd=folder)
+    assert done.returncode == 2
+    assert "throughput of g5: no such pool or instance type" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("workload", "option"),
     [
+        ("service", ("--throughput", "a=1")),
+        ("service", ("--move-usd", "1")),
         ("service", ("--work-hours", "48")),
         ("service", ("--deadline-hours", "52")),
         ("service", ("--restart-overhead-minutes", "12")),
