@@ -104,8 +104,8 @@ class Verdict:
     missed: list[str] = field(default_factory=list)
     leaderless_seconds: float = 0.0
     stopped_seconds: float = 0.0
-    """Of leaders that were stopped inside a tick and still led when they went on: a tick counts time from when it
-    looked, so that what it launched later seems to have begun then."""
+    """Of leaders that were stopped inside a tick and still led when they went on: a tick counts time from
+    when it looked, so that what it launched later seems to have begun then."""
 
 
 class ScheduleError(Exception):
