@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -26,7 +27,10 @@ from simulator.service.batch import (
     ServiceBatch,
 )
 
-ROWS_AT_ONCE = 4000
+ROWS_AT_ONCE = 1000
+"""Most windows in a batch."""
+ROWS_FOR_TWO = 400
+"""With so many windows there are two batches, one for each core; with fewer Python would be most of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,26 +214,33 @@ def split_outcome(outcome: Outcome, parts: Sequence[Case]) -> list[Outcome]:
 
 
 def _batches(cases: Sequence[Case]) -> list[list[tuple[int, IntArray]]]:
-    """Cases of one tick, number of pools and length of windows together, at most `ROWS_AT_ONCE` rows."""
-    groups: dict[tuple[int, int, int], list[tuple[int, IntArray]]] = {}
+    """Windows of cases of one tick, number of pools and length together, in batches of one size."""
+    groups: dict[tuple[int, int, int], list[int]] = {}
     for number, case in enumerate(cases):
         market = case.markets[0].market
         key = (market.tick_seconds, len(market.pools), case.demand.shape[1])
-        for first in range(0, case.windows, ROWS_AT_ONCE):
-            rows = np.arange(first, min(first + ROWS_AT_ONCE, case.windows))
-            groups.setdefault(key, []).append((number, rows))
+        groups.setdefault(key, []).append(number)
     batches: list[list[tuple[int, IntArray]]] = []
-    for parts in groups.values():
-        batch: list[tuple[int, IntArray]] = []
-        size = 0
-        for part in parts:
-            if batch and size + len(part[1]) > ROWS_AT_ONCE:
-                batches.append(batch)
-                batch, size = [], 0
-            batch.append(part)
-            size += len(part[1])
-        batches.append(batch)
+    for members in groups.values():
+        most = _fair_size(sum(cases[number].windows for number in members))
+        room = 0
+        for number in members:
+            rows = np.arange(cases[number].windows)
+            while len(rows):
+                if room == 0:
+                    batches.append([])
+                    room = most
+                batches[-1].append((number, rows[:room]))
+                room, rows = room - len(rows[:room]), rows[room:]
     return batches
+
+
+def _fair_size(windows: int) -> int:
+    """Windows in a batch, so that there is an even number of batches of one size."""
+    if windows < ROWS_FOR_TWO:
+        return windows
+    pairs = math.ceil(windows / (2 * ROWS_AT_ONCE))
+    return math.ceil(windows / (2 * pairs))
 
 
 def run_batch(

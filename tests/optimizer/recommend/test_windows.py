@@ -147,6 +147,21 @@ def test_many_cases_in_a_batch_are_each_alone(market: Market) -> None:
             assert np.array_equal(getattr(alone, name), getattr(found, name))
 
 
+def test_many_windows_are_several_batches_of_one_size(market: Market) -> None:
+    cases = [case(market, windows=90, ticks=12, seed=seed) for seed in range(5)]
+    policy = load_policy("spot-only", "service")
+    counts: list[int] = []
+
+    def counting(tasks: Sequence[Callable[[], None]]) -> None:
+        counts.append(len(tasks))
+        one_by_one(tasks)
+
+    together = replay_cases(cases, lambda n: policy, run=counting)
+    (alone,) = replay_cases(cases[4:], lambda n: policy, run=counting)
+    assert counts == [2, 1]  # twice 225 windows; the third workload has some in each
+    assert np.array_equal(together[4].cost, alone.cost)
+
+
 def test_replay_is_what_the_kernel_bills(market: Market) -> None:
     one = case(market, windows=3, cold=1)
     policy = load_policy("spothedge-1", "service")
