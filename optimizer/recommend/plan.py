@@ -43,7 +43,8 @@ def make_plan(found: Found, now: datetime) -> tuple[Plan | None, tuple[str, ...]
     """The plan of all workloads that the report wants moved.
 
     Returns:
-        The plan, None if nothing is to be moved, and why workloads that are to be moved are not in it.
+        The plan, None if nothing is to be moved, and what has to be said of it: why workloads that are to be
+        moved are not in it, and that it rests on a synthetic market.
     """
     created = now.astimezone(UTC).replace(microsecond=0)
     workloads: list[ServiceWorkload | DeadlineWorkload] = []
@@ -66,6 +67,7 @@ def make_plan(found: Found, now: datetime) -> tuple[Plan | None, tuple[str, ...]
         ticks.append(known(report.market, "the market").tick_seconds)
     if not workloads:
         return None, tuple(left)
+    left += _warnings(found, {one.name for one in workloads})
     plan = Plan.seal(
         created=created,
         expires=created + timedelta(days=DAYS),
@@ -83,6 +85,14 @@ def make_plan(found: Found, now: datetime) -> tuple[Plan | None, tuple[str, ...]
         workloads=tuple(workloads),
     )
     return plan, tuple(left)
+
+
+def _warnings(found: Found, planned: set[str]) -> list[str]:
+    """What has to be known before the plan is run on a real cloud."""
+    markets = [one.market for one in found.report.workloads if one.name in planned and one.market]
+    if any("synthetic" in text.lower() for market in markets for text in market.assumed):
+        return ["plan.yaml rests on a synthetic market: rehearse with it, do not apply it to a real cloud"]
+    return []
 
 
 def bundle_sha256(name: str) -> str | None:

@@ -24,7 +24,7 @@ class Written:
         markdown: The same in short.
         recommendation: All figures.
         plan: The plan; None if nothing is to be moved.
-        notes: Why a workload is not in the plan.
+        notes: Why a workload is not in the plan, and what the plan rests on.
     """
 
     report: Path

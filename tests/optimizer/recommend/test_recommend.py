@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 
 from optimizer.billing.ledger import Ledger
 from optimizer.cli import app
+from optimizer.controller.config import AwsSettings
+from optimizer.controller.providers.aws import aws_provider
 from optimizer.plan import file_sha256, read_plan
 from optimizer.recommend.result import ROLES, Report, json_schema
 from optimizer.recommend.run import Found, Options, recommend
@@ -25,7 +27,7 @@ from optimizer.recommend.write import write_report
 from policies.registry import CHAMPIONS
 from simulator.errors import InputError
 from simulator.market import Market
-from tests.optimizer.recommend.scene import Scene, made_market
+from tests.optimizer.recommend.scene import TYPES, Scene, made_market
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 ROOT = Path(__file__).resolve().parents[3]
@@ -262,6 +264,21 @@ def test_synthetic_market_is_marked_as_assumed(quick: Callable[..., Found], tmp_
     web = next(w for w in quick(markets=[tmp_path / "s.npz"]).report.workloads if w.name == "web-frontend")
     assert web.market is not None
     assert any("synthetic" in text for text in web.market.assumed)
+
+
+def test_plan_of_a_synthetic_market_is_for_rehearsals(
+    recommended: Found, quick: Callable[..., Found], tmp_path: Path
+) -> None:
+    assert not write_report(recommended, tmp_path / "recorded", NOW).notes
+    markets = []
+    for seed, name in enumerate(TYPES):
+        markets.append(tmp_path / f"{name}.npz")
+        made_market(name, seed, provider="synthetic").save(markets[-1])
+    written = write_report(quick(markets=markets, windows=8), tmp_path / "drawn", NOW)
+    assert written.plan is not None
+    assert any("synthetic market" in note for note in written.notes)
+    with pytest.raises(InputError, match=r"synthetic market.*market fetch"):
+        aws_provider("spotwise", AwsSettings(), read_plan(written.plan, now=NOW))
 
 
 def test_short_market_does_not_suffice(quick: Callable[..., Found], tmp_path: Path) -> None:

@@ -70,7 +70,14 @@ def aws_provider(
     for one in plan.workloads:
         strangers = [pool.name for pool in one.pools if pool.provider != "aws"]
         if strangers:
-            raise InputError(f"workload {one.name}: pool {strangers[0]} is not on AWS")
+            hint = (
+                ": the plan was made from a synthetic market and is for the simulated cloud; recommend again "
+                "from a price history of your own (spotwise market fetch), or rehearse on spotwise fake-aws "
+                "with spotwise market synth --provider aws"
+                if strangers[0].startswith("synthetic/")
+                else ""
+            )
+            raise InputError(f"workload {one.name}: pool {strangers[0]} is not on AWS{hint}")
         if isinstance(one, ServiceWorkload) and isinstance(one.demand, GroupDemand):
             continue
         if one.name not in settings.launch and "default" not in settings.launch:
