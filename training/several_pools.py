@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,7 +90,8 @@ class Variety:
         """Terms of the jobs on a market, another draw having others; None if pools differ in nothing."""
         if self == Variety(seed=self.seed):
             return None
-        rng = np.random.default_rng([self.seed, draw])
+        zones = zlib.crc32("".join(pool.name for pool in market.pools).encode())
+        rng = np.random.default_rng([self.seed, draw, zones])
         drawn = rng.uniform(*self.throughputs, len(market.pools))
         factors = np.round(np.rint(drawn / THROUGHPUT_STEP) * THROUGHPUT_STEP, 6)
         names = (pool.name for pool in market.pools)

@@ -163,7 +163,9 @@ class SeveralPools:
         belief = np.ascontiguousarray(memory["belief"], np.float32).reshape(*known.shape, 2, -1)
         placement = np.ascontiguousarray(observation.placement, np.int64)
         ratio = np.ascontiguousarray(observation.spot_price / observation.on_demand_price[:, None])
-        unseen = is_unseen(observation)
+        # The programme over beliefs forgets within hours how bad a pool was, and so waits where the data are
+        # for ever: where moves cost, those who ask are taken to see all pools from the next tick on.
+        unseen = is_unseen(observation) and observation.move_seconds.shape[-1] <= 1
         most = MOST_UNSEEN if unseen else MOST_POOLS
         if observation.pools <= most:
             split = UNSEEN_PHASES if unseen else PHASES[observation.pools]
