@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ from optimizer.controller.report import Report
 from optimizer.controller.status import Counts, prometheus, snapshot
 from optimizer.plan import Plan
 
+HANGS_SECONDS = 900.0
+"""Without a sign of life for longer than this the loop is taken to hang; a throttled tick takes minutes."""
 POLL_SECONDS = 5.0
 """Between two looks at the queue: an interruption is answered at once, not at the next tick."""
 
@@ -87,6 +90,7 @@ class Daemon:
         self._stop = threading.Event()
         self._status: dict[str, Any] = {}
         self._backed_up = 0.0
+        self._alive = time.monotonic()
         self._asked: list[tuple[str, str]] = []
         self._lock = threading.Lock()
         self.endpoint: Endpoint | None = None
@@ -116,8 +120,10 @@ class Daemon:
         return prometheus(status, self.counts) if "tick" in status else ""
 
     def healthy(self) -> bool:
-        """Whether the loop is alive."""
-        return not self._stop.is_set()
+        """Whether the loop is alive: it is not stopping, and gave a sign of life a short while ago."""
+        simulated = self.settings.provider.simulated
+        pause = simulated.seconds_per_tick if simulated is not None else 0.0
+        return not self._stop.is_set() and time.monotonic() - self._alive <= HANGS_SECONDS + pause
 
     def ready(self) -> bool:
         """Whether a tick was run and it was not blind."""
@@ -181,6 +187,7 @@ class Daemon:
             self.endpoint.start()
         try:
             while not self._stop.is_set() and (most_ticks is None or ticks < most_ticks):
+                self._alive = time.monotonic()
                 report = self.controller.run_tick()
                 ticks += 1
                 self._after(report)
@@ -210,6 +217,7 @@ class Daemon:
     def _wait(self, until: float) -> None:
         clock = self.provider.clock
         while not self._stop.is_set():
+            self._alive = time.monotonic()
             now = clock.now()
             if now >= until:
                 return

@@ -122,6 +122,8 @@ def _may_move(move: Move, limits: Limits, situation: Situation, trips: list[Trip
         return False
     if limits.keep_ready and not move.gang and move.workload in situation.spare and move.terminate:
         spare = max(situation.spare[move.workload], 0)
+        if move.beside:
+            spare = len(move.terminate) if situation.spare[move.workload] >= 0 else 0
         if len(move.terminate) > spare:
             trips.append(_trip("keep-ready", move, f"{spare} terminations"))
             move.guards.append("keep-ready")

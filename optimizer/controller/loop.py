@@ -160,6 +160,9 @@ class Controller:
         self._journal_full = False
         self._sight: Sight | None = None
         self._expired = False
+        self.unplanned: set[str] = set()
+        self._told_unplanned: set[str] = set()
+        self._spent = journal.last_figure(self._spend)
         self._waiting: frozenset[str] = frozenset()
         self._retries = 0
         self._decided = journal.last_decided(self.mode, plan.checksum)
@@ -242,6 +245,11 @@ class Controller:
         return min(tick, report.now + wait)
 
     @property
+    def _spend(self) -> str:
+        """Name of the figure that adds up what everything cost, whatever plan it was under."""
+        return "shadow_spent_usd" if self.mode == "shadow" else "spent_usd"
+
+    @property
     def _scope(self) -> str:
         """Of saved state: what a shadow imagines is nothing that another mode may believe."""
         return "shadow:" if self.mode == "shadow" else ""
@@ -261,7 +269,7 @@ class Controller:
         return (
             not self.services
             and all(fleet.done.all() for fleet, _ in self.jobs)
-            and not any(True for _ in self.inventory.all_live())
+            and all(row.id in self.unplanned for row in self.inventory.all_live())
         )
 
     # --------------------------------------------------------------------------------------------- tick
@@ -313,7 +321,8 @@ class Controller:
             return report
         unseen = look_for(sight, self.fleets, self._groups.names_of, self.pools)
         grace = self.settings.grace_seconds
-        lost = take_in(self.inventory, sight, grace, self._known, self.tell, unseen.hides)
+        lost = take_in(self.inventory, sight, grace, unseen.hides)
+        self._tell_unplanned()
         report.lost = sum(len(rows) for rows in lost.values())
         report.lost_in = {row.pool for rows in lost.values() for row in rows if row.option == "spot"}
         gone = [row for rows in lost.values() for row in rows if row.option == "spot"]
@@ -346,6 +355,8 @@ class Controller:
         )
         guards = self.settings.guards
         add_history(situation, guards, self.fleets, self.inventory, self.journal)
+        if guards.budget_usd_per_day is not None:
+            situation.spent_today = self._spent - self.journal.cost_at(now - 86_400.0, self._spend)
         allowed, trips = guard(moves, limits_of(self.plan.caps, guards), situation)
         report.trips = trips_of(self.fleets, decisions) + trips
         report.held, report.in_doubt = situation.held_back, doubt
@@ -363,6 +374,19 @@ class Controller:
         self._end_tick(report, sight, decisions, memories)
         self._acknowledge(sight)
         return report
+
+    def _tell_unplanned(self) -> None:
+        """Instances of workloads that the plan does not have are nobody's: they are told and left alone."""
+        self.unplanned = {row.id for row in self.inventory.all_live() if row.workload not in self._known}
+        for row in self.inventory.all_live():
+            if row.workload not in self._known and row.id not in self._told_unplanned:
+                self.tell(
+                    "warning",
+                    "unplanned",
+                    f"{row.id} carries this controller's tag for {row.workload}, which the plan does not "
+                    "have; it is left alone: terminate it, or plan its workload",
+                )
+        self._told_unplanned = self._told_unplanned | self.unplanned
 
     def _acknowledge(self, sight: Sight) -> None:
         """Remove messages from the queue once what they announced has been answered."""
@@ -400,6 +424,7 @@ class Controller:
             ended.setdefault(name, moment)
         self._ended = {}
         interrupted: dict[str, set[str]] = {}
+        before = self.cost
         unvouched = self.inventory.unvouched() | unseen
         for fleet, _ in self.jobs:
             late, done = fleet.missed.copy(), fleet.done.copy()
@@ -408,6 +433,7 @@ class Controller:
             tell_of_jobs(fleet, done, late, self._acts, self.tell)
         for services, _ in self.services:
             services.look(sight.now, self._groups.demand(sight))
+        self._spent += self.cost - before
         return interrupted
 
     def _baseline(self, fleet: JobFleet | ServiceFleet, now: float) -> Mapping[int, str]:
@@ -549,6 +575,7 @@ class Controller:
                 self.mode,
                 {
                     "cost_usd": self.cost,
+                    self._spend: self._spent,
                     "present_usd": self._present_cost,
                     "held": report.held,
                     "plan": self.plan.checksum,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.journal import InstanceRow
-from optimizer.controller.observe import Sight, Tell
+from optimizer.controller.observe import Sight
 
 WARNING_SECONDS = 120.0
 """From the warning to the interruption."""
@@ -18,8 +17,6 @@ def take_in(
     inventory: Inventory,
     sight: Sight,
     grace_seconds: float,
-    known: AbstractSet[str],
-    tell: Tell,
     hides: Callable[[InstanceRow], bool],
 ) -> dict[str, list[InstanceRow]]:
     """Merge what was seen into the inventory.
@@ -28,8 +25,6 @@ def take_in(
         inventory: Changed in place.
         sight: With instances.
         grace_seconds: How long a launched instance may be absent from answers.
-        known: Workloads of the plan.
-        tell: Takes events.
         hides: Instances about which the look says nothing.
 
     Returns:
@@ -47,13 +42,4 @@ def take_in(
         taken = inventory.taken(instance, min(at, sight.now))
         if taken is not None:
             lost.setdefault(taken.workload, []).append(taken)
-    for row in changes.adopted:
-        if row.workload not in known:
-            tell(
-                "warning",
-                "unplanned",
-                f"{row.id} carries this controller's tag for {row.workload}, which the plan does not "
-                "have; it "
-                "is left alone",
-            )
     return lost

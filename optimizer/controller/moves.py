@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
@@ -68,6 +68,7 @@ class Move:
         saves: USD per hour that the terminations save.
         stragglers: Part of a gang that the launches are to complete; it goes if they do not come about.
         strands: USD per hour of the stragglers.
+        beside: It only ends instances that do not count as the service's.
         step: How an Auto Scaling group is to do it; None for instances of the controller's own.
     """
 
@@ -83,6 +84,7 @@ class Move:
     saves: float = 0.0
     stragglers: list[InstanceRow] = field(default_factory=list)
     strands: float = 0.0
+    beside: bool = False
     step: GroupStep | None = None
 
     @property
@@ -162,12 +164,19 @@ def job_moves(
 
 
 def _astray(fleet: JobFleet, inventory: Inventory) -> IntArray:
-    """(N,) on-demand instances of gangs outside the pool that `JobFleet.held` counts."""
+    """(N,) instances that `JobFleet.held` does not count.
+
+    They are in a pool that the plan does not have any more, or on-demand instances of a gang in another pool.
+    """
     astray = np.zeros(fleet.size, np.int64)
+    for one in inventory.all_live():
+        row = fleet.row.get(one.workload)
+        if row is not None and one.option == "spot" and one.pool not in fleet.column[row]:
+            astray[row] += 1
     for row in np.flatnonzero(fleet.nodes > 1).tolist():
         counts = fleet.on_demand_pools(row, inventory)
         if len(counts) > 1:
-            astray[row] = counts.total() - max(counts.values())
+            astray[row] += counts.total() - max(counts.values())
     return astray
 
 
@@ -265,7 +274,39 @@ def service_moves(
                 saves=rate_of(terminate, fleet.pools, price),
             )
         )
-    return moves
+    return moves + _out_of_dropped_pools(fleet, moves, inventory, price, others)
+
+
+def _out_of_dropped_pools(
+    fleet: ServiceFleet,
+    moves: Sequence[Move],
+    inventory: Inventory,
+    price: Mapping[str, float],
+    others: AbstractSet[str],
+) -> list[Move]:
+    """Instances in pools that the plan does not have any more go once the service needs no launch."""
+    launching = {move.workload for move in moves if move.launches}
+    astray: dict[str, list[InstanceRow]] = {}
+    for one in inventory.all_live():
+        row = fleet.row.get(one.workload)
+        if row is not None and one.option == "spot" and one.pool not in fleet.column[row]:
+            astray.setdefault(one.workload, []).append(one)
+    return [
+        Move(
+            name,
+            fleet.key,
+            [],
+            rows,
+            gang=False,
+            urgent=False,
+            voluntary=False,
+            why="the plan does not have this pool any more",
+            saves=rate_of(rows, fleet.pools, price),
+            beside=True,
+        )
+        for name, rows in astray.items()
+        if name not in others and name not in launching
+    ]
 
 
 def rate_of(

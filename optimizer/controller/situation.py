@@ -37,9 +37,6 @@ def add_history(
     situation: Situation, guards: GuardSettings, fleets: Fleets, inventory: Inventory, journal: Journal
 ) -> None:
     """Add what only some guards need, where they are on."""
-    if guards.budget_usd_per_day is not None:
-        cost = float(sum(fleet.cost.sum() for fleet in fleets))
-        situation.spent_today = cost - journal.cost_at(situation.now - 86_400.0)
     if guards.cooldown_seconds:
         situation.last_move = {
             name: float(fleet.moved_at[row]) for fleet in fleets for name, row in fleet.row.items()

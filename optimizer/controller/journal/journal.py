@@ -315,12 +315,21 @@ class Journal:
             counts[workload] = counts.get(workload, 0) + int(json.loads(request)["count"])
         return counts
 
-    def cost_at(self, moment: float) -> float:
-        """USD of the first tick at or after a time, 0 if there is none."""
+    def cost_at(self, moment: float, figure: str = "cost_usd") -> float:
+        """A figure of the first tick at or after a time that has it, 0 if there is none."""
         for (summary,) in self.store.read(
-            "SELECT summary FROM ticks WHERE at >= ? ORDER BY at LIMIT 1", (moment,)
+            "SELECT summary FROM ticks WHERE at >= ? AND summary LIKE ? ORDER BY at LIMIT 1",
+            (moment, f'%"{figure}"%'),
         ):
-            return float(json.loads(summary)["cost_usd"])
+            return float(json.loads(summary)[figure])
+        return 0.0
+
+    def last_figure(self, figure: str) -> float:
+        """A figure of the last tick that has it, 0 if there is none."""
+        for (summary,) in self.store.read(
+            "SELECT summary FROM ticks WHERE summary LIKE ? ORDER BY rowid DESC LIMIT 1", (f'%"{figure}"%',)
+        ):
+            return float(json.loads(summary)[figure])
         return 0.0
 
     def prune(self, before: float) -> int:

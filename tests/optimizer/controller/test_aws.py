@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +320,25 @@ def test_no_capacity_at_all_is_told_and_tried_again_without_a_storm(begin: Begin
             fake.limit_on_demand(pool.name, None)
         run.controller.run_tick()
         assert len(run.controller.inventory.live("job")) == 1
+
+
+def test_what_aws_repeats_of_a_request_is_not_told(begin: Begin) -> None:
+    of = market([[9] * 99])
+    the_plan = plan(of, job(of))
+    message = (
+        "The request signature we calculated does not match. The Canonical String was 'POST / host:ec2 "
+        "x-amz-security-token:FwoGZXIvYXdzEBYaDHqa0ap x-amz-date:20261124' Signature=deadbeef01"
+    )
+    with FakeAws(of) as fake:
+        run = begin(the_plan, fake, provider=on_fake(fake, the_plan))
+        denied = Fault("error", code="SignatureDoesNotMatch", message=message, status=403)
+        fake.fault(replace(denied, action="DescribeInstances", times=1))
+        fake.fault(replace(denied, action="RunInstances"))
+        run.controller.run_tick()
+        fake.advance(600)
+        run.controller.run_tick()
+        text = json.dumps(run.journal.audit()) + repr(run.events)
+        assert "SignatureDoesNotMatch" in text
+        assert "x-amz-date" in text, "the rest is told"
+        assert "FwoGZXIv" not in text
+        assert "deadbeef01" not in text

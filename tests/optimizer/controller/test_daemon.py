@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -401,3 +402,39 @@ def asked(folder: Path) -> dict[str, Any]:
     """The running controller's status, without the page."""
     found: dict[str, Any] = json.loads(invoke(folder, "status", "--json").stdout)
     return found
+
+
+def test_a_loop_that_hangs_is_not_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimizer.controller.daemon.HANGS_SECONDS", 0.2)
+    of = market([[9] * 99])
+    the_plan = plan(of, job(of))
+    cloud = SimulatedCloud(of, the_plan)
+    asked, answer = threading.Event(), threading.Event()
+
+    class Hangs:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(cloud, name)
+
+        def instances(self) -> Any:
+            asked.set()
+            answer.wait(30)
+            return cloud.instances()
+
+    settings = ControllerSettings.model_validate(
+        {
+            "state_dir": tmp_path,
+            "endpoint": {"enabled": False},
+            "provider": {"kind": "simulated", "simulated": {"market": "unused"}},
+        }
+    )
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        provider = replace(cloud.provider(), capacity=Hangs())
+        daemon = Daemon(the_plan, settings, provider, journal, lambda *_: None)
+        assert daemon.healthy()
+        loop = threading.Thread(target=daemon.run, args=(1,))
+        loop.start()
+        assert asked.wait(10)
+        time.sleep(0.3)
+        assert not daemon.healthy()
+        answer.set()
+        loop.join(10)

@@ -163,3 +163,69 @@ def test_another_mode_decides_at_once_and_not_at_the_next_tick(begin: Begin) -> 
     run.journal.close()
     run = begin(the_plan, cloud)
     assert run.controller.run_tick().outcome.launched == 1
+
+
+def test_nothing_stays_in_a_pool_that_the_new_plan_does_not_have(begin: Begin) -> None:
+    """Its replacement is ready before it goes."""
+    of = market([[9] * 200] * 3)
+    before = plan(of, service(of), job(of, policy=SPOT, deadline_hours=30.0) | {"pools": pools(of)[2:]})
+    after = plan(
+        of,
+        service(of) | {"pools": pools(of)[:2]},
+        job(of, policy=SPOT, deadline_hours=30.0) | {"pools": pools(of)[:2]},
+    )
+    with FakeAws(of) as fake:
+        run = begin(before, fake, guards={}, provider=on_fake(fake, before))
+        ticks(run, fake, 5)
+        run.journal.close()
+        run = begin(after, fake, guards={}, provider=on_fake(fake, after))
+        for _ in range(8):
+            run.controller.run_tick()
+            assert sum(fake.held().values()) >= 4, "three ready for the service, one for the job"
+            fake.advance(600)
+        held = list(run.controller.inventory.all_live())
+        assert sorted(row.workload for row in held) == ["job", "web", "web", "web"]
+        assert not {row.pool for row in held} & {"aws/us-east-1c/m5.large"}
+        assert sum(fake.held().values()) == 4
+
+
+def test_instances_of_workloads_that_left_the_plan_are_told_after_each_start(begin: Begin) -> None:
+    of = market([[9] * 200])
+    before, after = (
+        plan(of, job(of, policy=SPOT), job(of, "left", policy=SPOT)),
+        plan(of, job(of, policy=SPOT)),
+    )
+    with FakeAws(of) as fake:
+        run = begin(before, fake, provider=on_fake(fake, before))
+        ticks(run, fake, 3)
+        (left_over,) = run.controller.inventory.live("left")
+        run.journal.close()
+        for _ in range(2):
+            run = begin(after, fake, provider=on_fake(fake, after))
+            ticks(run, fake, 3)
+            told = [message for _, kind, message in run.events if kind == "unplanned"]
+            assert len(told) == 1
+            assert left_over.id in told[0]
+            assert run.controller.unplanned == {left_over.id}
+            run.journal.close()
+        run = begin(after, fake, provider=on_fake(fake, after))
+        ticks(run, fake, 70)
+        assert run.controller.finished, "what is nobody's does not keep the controller from ending"
+        assert [row.id for row in run.controller.inventory.all_live()] == [left_over.id]
+
+
+def test_the_budget_of_a_day_counts_what_the_plan_before_spent(begin: Begin) -> None:
+    of = market([[9] * 200])
+    with FakeAws(of) as fake:
+        before = plan(of, service(of, cold_start_minutes=0.0))
+        run = begin(before, fake, provider=on_fake(fake, before))
+        ticks(run, fake, 20)
+        spent = run.controller.cost
+        assert spent > 5.0
+        run.journal.close()
+        after = plan(of, service(of, "api", cold_start_minutes=0.0))
+        guards = {"budget_usd_per_day": 5.0, "keep_ready": False}
+        run = begin(after, fake, provider=on_fake(fake, after), guards=guards)
+        report = run.controller.run_tick()
+        assert "budget" in {trip.guard for trip in report.trips}
+        assert not run.controller.inventory.live("api")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -35,6 +36,11 @@ WITHOUT_CAPACITY = frozenset(
     }
 )
 T = TypeVar("T")
+SECRET = re.compile(
+    r"(?i)((?:x-amz-security-token|x-amz-signature|x-amz-credential|signature|credential|secret\w*)"
+    r"['\"]?\s*[:=]\s*['\"]?)[^\s'\",&;]+"
+)
+LONGEST_MESSAGE = 1000
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 16.0
 
@@ -82,16 +88,16 @@ class Caller:
                 status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
                 if code in WITHOUT_CAPACITY:
                     self._pause = 0.0
-                    raise NoCapacity(str(error)) from error
+                    raise NoCapacity(_said(error)) from error
                 if code in THROTTLED:
                     self.throttles += 1
                     self._slow_down()
                 elif status < 500:
                     self._pause = 0.0
-                    raise Refused(str(error)) from error
+                    raise Refused(_said(error)) from error
                 problem: Exception = error
             except errors.ParamValidationError as error:
-                raise Refused(str(error)) from error
+                raise Refused(_said(error)) from error
             except errors.BotoCoreError as error:
                 problem = error
             else:
@@ -100,7 +106,7 @@ class Caller:
             tries += 1
             left = until - self._steady()
             if left <= 0.0:
-                raise Unavailable(f"{getattr(call, '__name__', 'call')}: {problem}") from problem
+                raise Unavailable(f"{getattr(call, '__name__', 'call')}: {_said(problem)}") from problem
             if self._paused_until <= self._steady():
                 self._sleep(min(FIRST_PAUSE_SECONDS * 2**tries, left))
 
@@ -120,6 +126,14 @@ class Caller:
     def _slow_down(self) -> None:
         self._pause = min(max(2.0 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
         self._paused_until = self._steady() + self._pause * self._random.uniform(0.75, 1.25)
+
+
+def _said(error: Exception) -> str:
+    """What an error says, without what must not be in logs or the journal.
+
+    AWS repeats the request in some messages, session token and signature included.
+    """
+    return SECRET.sub(r"\1…", str(error))[:LONGEST_MESSAGE]
 
 
 def ask_regions(regions: Iterable[str], ask: Callable[[str], list[T]]) -> list[T]:
