@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from optimizer.job_terms import refuse_pool_terms
 from optimizer.yaml_nodes import compose, construct, located, read_text
 from simulator.deadline.job import DeadlineJob
 from simulator.errors import InputError
@@ -231,6 +232,8 @@ class DeadlineWorkload(_Workload):
     checkpoint_cost_minutes: Annotated[float, Field(ge=0, le=100_000)] = 0.0
     nodes: Annotated[int, Field(ge=1, le=10_000)] = 1
     committed: Count = 0
+
+    _only_known_terms = model_validator(mode="before")(refuse_pool_terms)
 
     @model_validator(mode="after")
     def _it_can_be_kept(self) -> DeadlineWorkload:

@@ -116,6 +116,7 @@ def test_a_layout_that_changes_no_content_is_accepted(tmp_path: Path) -> None:
         ("lateness_usd_per_hour: 0.0", "lateness_usd_per_hour: 1.0", "without a due time"),
         ("lateness_usd_per_hour: 0.0", "lateness_usd_per_hour: .nan", "lateness_usd_per_hour"),
         ("checkpoint_cost_minutes: 0.0", "checkpoint_cost_minutes: 3.0", "only with an interval"),
+        ("work_hours: 48.0", "work_hours: 48.0\n  moves: []", "do not place by throughput or data location"),
         ("policy: planner", "policy: nobody", "not under policies"),
         ("inputs:", "inputs: &x", "field inputs"),
         ("zone: us-east-1a", "zone: '../../etc'", "line "),

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from optimizer.job_terms import refuse_pool_terms
 from optimizer.yaml_nodes import compose, construct, located, read_text
 from simulator.errors import InputError
 from simulator.whole_file import whole_file, write_whole
@@ -75,18 +76,6 @@ class ServiceTerms(_Strict):
     cold_start_minutes: float = Field(ge=0)
 
 
-NOT_PLACED_BY = (
-    "terms",
-    "throughput",
-    "on_demand_throughput",
-    "move_seconds",
-    "move_usd",
-    "moves",
-    "data_region",
-)
-"""Terms of `simulator.deadline.PoolTerms`, which neither the report nor the controller knows."""
-
-
 class JobTerms(_Strict):
     """What a deadline job must keep; guesses until confirmed.
 
@@ -114,16 +103,7 @@ class JobTerms(_Strict):
     checkpoint_cost_minutes: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     committed: int = Field(default=0, ge=0)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _only_known_terms(cls, data: Any) -> Any:
-        known = [name for name in NOT_PLACED_BY if isinstance(data, dict) and name in data]
-        if known:
-            raise ValueError(
-                f"{', '.join(known)}: the report and the controller do not place by throughput or data "
-                "location yet; leave it out, and give only pools that are alike"
-            )
-        return data
+    _only_known_terms = model_validator(mode="before")(refuse_pool_terms)
 
     @field_validator("due_hours")
     @classmethod
