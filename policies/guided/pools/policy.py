@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from policies.bundle import Bundle
 from policies.guided.pools.describe import JOB_NAMES, POOL_NAMES, Advice, describe
 from policies.guided.pools.network import PoolNetwork
 from policies.planner import SemiMarkovPlanner
+from policies.planner.tables import TickModel
 from policies.protocol import Memory
 from policies.shield import legal_actions
 from simulator.deadline.observation import DeadlineObservation, IntArray
@@ -27,6 +29,12 @@ DOUBT = 0.5
 Weights = Mapping[str, NDArray[np.generic]]
 
 
+@lru_cache(maxsize=32)
+def _tick_model(model: SemiMarkovModel, tick_seconds: float) -> TickModel:
+    """What the beliefs about several pools are over; the planner believes more of one pool alone."""
+    return TickModel.of(model, tick_seconds)
+
+
 def advise(
     planner: SemiMarkovPlanner, observation: DeadlineObservation, memory: Memory
 ) -> tuple[Advice, Memory]:
@@ -38,13 +46,14 @@ def advise(
         memory = planner.several.update(observation, memory)
         costs = planner.several.expected_costs(observation, memory)
         belief = np.asarray(memory["belief"], np.float32)
+        model = _tick_model(planner.several.model, observation.tick_seconds)
     else:
         memory = planner.update(observation, memory)
         costs, _ = planner.expected_costs(observation, memory)
         one = np.asarray(memory["belief"])
+        model = planner.tick_model(observation.tick_seconds)
         belief = np.zeros((observation.jobs, 1, 2, *one.shape[1:]), np.float32)
         belief[np.arange(observation.jobs), 0, np.asarray(memory["last"], np.int64)] = one
-    model = planner.tick_model(observation.tick_seconds)
     return Advice(legal_actions(observation), costs, belief, model), memory
 
 

@@ -23,6 +23,8 @@ Int8Array = NDArray[np.int8]
 Float32Array = NDArray[np.float32]
 UNKNOWN = -1
 """State of a pool that the belief does not know; 0 is without spot, 1 with it."""
+IMPOSSIBLE = np.float32(1e-20)
+"""What is less likely is not told from what cannot be: single precision could not be scaled back from it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,8 +203,8 @@ def fold_pools(
     """Write the beliefs after one more look: what is known of each pool, and how many ticks ago.
 
     A job that has not begun starts from the stationary distribution. An answer from the tick before (a launch
-    that failed, or the one that the job now holds) is taken in before time moves on. What the model holds
-    impossible is not learnt.
+    that failed, or the one that the job now holds) is taken in before time moves on. Of a pool that does what
+    the model holds impossible nothing but its state is known.
     """
     types = prior.shape[0]
     drawn = np.empty(start.shape[1] // types, np.float32)
@@ -216,7 +218,7 @@ def fold_pools(
             if begun[i] and was == UNKNOWN:
                 answer = _answer(available[i, p], age[i, p], placement[i], p)
                 total = _mass(weight, i, p, answer) if answer != UNKNOWN else np.float32(0.0)
-                if total > 0.0:
+                if total > IMPOSSIBLE:
                     was, scale = answer, np.float32(1.0) / total
             total = np.float32(0.0)
             for state in range(2):
@@ -228,11 +230,10 @@ def fold_pools(
                     after[i, p, state] = start[state]
                     total = _mass(after, i, p, state)
             if seen != UNKNOWN:
-                if total > 0.0:
-                    scale = np.float32(1.0) / total
-                else:  # for all that the model knows it is in the other state
-                    other, seen = 1 - seen, UNKNOWN
-                    _step_half(weight, i, p, was, other, stay, older, ends, types, after)
+                if total <= IMPOSSIBLE:
+                    after[i, p, seen] = start[seen]
+                    total = _mass(after, i, p, seen)
+                scale = np.float32(1.0) / total
             known_after[i, p] = seen
             for state in range(2):
                 if seen != 1 - state:

@@ -172,7 +172,7 @@ def test_a_pool_above_on_demand_price_is_not_used() -> None:
 
 def test_the_belief_is_bayes_rule_on_the_chain() -> None:
     planner = SemiMarkovPlanner(model())
-    tick_model = planner.tick_model(TICK)
+    tick_model = TickModel.of(planner.several.model, TICK)
     chain = chain_of(tick_model)
     shape = (2, 2, 2)
     rng = np.random.default_rng(0)
@@ -190,6 +190,18 @@ def test_the_belief_is_bayes_rule_on_the_chain() -> None:
         found = np.asarray(memory["belief"])[0].swapaxes(1, 2)  # pool, type, state, age
         np.testing.assert_allclose(found.reshape(3, -1), expected, atol=1e-6)  # single precision
         np.testing.assert_array_equal(np.asarray(memory["known"])[0], up)
+
+
+def test_a_pool_that_does_what_cannot_be_is_known_by_its_state_only() -> None:
+    never = SemiMarkovModel(np.full((2, 2, 2), 1e-30), np.array([0.4, 0.6]), (1, 3), 600, 100, 1.0)
+    planner = SemiMarkovPlanner(never)
+    memory = planner.reset(1, 2)
+    for up in (True, False, True):
+        _, memory = planner.act(observe([up, True], [0.3, 0.4]), memory)
+        belief = np.asarray(memory["belief"])[0]
+        np.testing.assert_array_equal(np.asarray(memory["known"])[0], [up, 1])
+        np.testing.assert_allclose(belief[:, int(up)].sum(axis=(1, 2))[0], 1.0, rtol=1e-5)
+        assert np.isfinite(belief).all()
 
 
 def test_it_learns_which_pool_is_steady() -> None:
