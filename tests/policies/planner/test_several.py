@@ -193,8 +193,8 @@ def test_the_belief_is_bayes_rule_on_the_chain() -> None:
 
 
 def test_a_pool_that_does_what_cannot_be_is_known_by_its_state_only() -> None:
-    never = SemiMarkovModel(np.full((2, 2, 2), 1e-30), np.array([0.4, 0.6]), (1, 3), 600, 100, 1.0)
-    planner = SemiMarkovPlanner(never)
+    hazard = np.array([[[0.0, 0.3], [0.0, 0.2]]])  # no run ends young
+    planner = SemiMarkovPlanner(SemiMarkovModel(hazard, np.ones(1), (1, 3), 600, 100, 1.0))
     memory = planner.reset(1, 2)
     for up in (True, False, True):
         _, memory = planner.act(observe([up, True], [0.3, 0.4]), memory)
