@@ -29,6 +29,7 @@ from optimizer.recommend.scenarios import Judged
 from optimizer.recommend.windows import WEEK
 from policies.registry import CHAMPIONS
 from simulator.errors import InputError
+from simulator.market.readers.zones import is_zone_id
 
 DAYS = 7
 """A plan may be used this long: its demand is last week's."""
@@ -90,9 +91,20 @@ def make_plan(found: Found, now: datetime) -> tuple[Plan | None, tuple[str, ...]
 def _warnings(found: Found, planned: set[str]) -> list[str]:
     """What has to be known before the plan is run on a real cloud."""
     markets = [one.market for one in found.report.workloads if one.name in planned and one.market]
+    told = []
     if any("synthetic" in text.lower() for market in markets for text in market.assumed):
-        return ["plan.yaml rests on a synthetic market: rehearse with it, do not apply it to a real cloud"]
-    return []
+        told.append(
+            "plan.yaml rests on a synthetic market: rehearse with it, do not apply it to a real cloud"
+        )
+    subjects = [one.subject for one in found.judged if one.subject.workload.name in planned]
+    zones = {pool.zone for subject in subjects for pool in subject.match.pools}
+    numbered = sorted(zone for zone in zones if is_zone_id(zone))
+    if numbered:
+        told.append(
+            f"plan.yaml names zones by ID ({numbered[0]}), which AWS does not launch by: to apply it, "
+            "recommend from a market of your own account (spotwise market fetch)"
+        )
+    return told
 
 
 def bundle_sha256(name: str) -> str | None:
@@ -131,7 +143,8 @@ def _workload(
                 provider=pool.provider,
                 region=pool.region,
                 zone=pool.zone,
-                instance_type=pool.instance_type,
+                # As it is sold: traces name types by their accelerator.
+                instance_type=workload.instance_type if pool.provider == "aws" else pool.instance_type,
                 on_demand_price=rate,
             )
             for pool in subject.match.pools

@@ -29,6 +29,7 @@ from optimizer.plan import DeadlineWorkload, FixedDemand, Plan, PlanPool, Series
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineBatch, MarketStack
 from simulator.errors import InputError
 from simulator.market import Market, ticks_for
+from simulator.market.readers.zones import sold_as
 from simulator.service import Service, ServiceBatch
 
 TOKEN_TICKS = 20
@@ -71,7 +72,9 @@ class SimulatedCloud:
         self.market, self.plan = market, plan
         self.seconds_per_tick, self._sleep = seconds_per_tick, sleep
         self.tick = 0
-        self._place = {pool.name: k for k, pool in enumerate(market.pools)}
+        # A plan names types as they are sold (p3.2xlarge), traces by their accelerator (v100).
+        sold = {replace(pool, instance_type=sold_as(pool)).name: k for k, pool in enumerate(market.pools)}
+        self._place = sold | {pool.name: k for k, pool in enumerate(market.pools)}
         self._workloads = {one.name: one for one in plan.workloads}
         self._instances: dict[str, Instance] = {}
         self._held: dict[str, dict[str, Instance]] = {one.name: {} for one in plan.workloads}
@@ -223,7 +226,8 @@ class SimulatedCloud:
     def _stack(self, pools: Sequence[PlanPool]) -> MarketStack:
         names = tuple(pool.name for pool in pools)
         if names not in self._stacks:
-            self._stacks[names] = MarketStack.of([self.market.select(names)])
+            rows = [self._place[name] for name in names]
+            self._stacks[names] = MarketStack.of([self.market.select(rows)])
         return self._stacks[names]
 
     def _check_job(self, one: DeadlineWorkload) -> None:

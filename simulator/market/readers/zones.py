@@ -44,6 +44,11 @@ def provider_and_region(zone: str) -> tuple[str, str] | None:
     return None
 
 
+def is_zone_id(zone: str) -> bool:
+    """Whether a zone is named by its AWS zone ID (`use1-az1`), which is the same place in every account."""
+    return _AWS_ZONE_ID.fullmatch(zone) is not None
+
+
 def sold_as(pool: Pool) -> str:
     """The instance type under which the provider lists the prices of `pool`."""
     return (

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,12 +12,15 @@ import numpy as np
 import pytest
 import yaml
 
+from optimizer.controller.config import AwsSettings
+from optimizer.controller.providers.aws import aws_provider
+from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.plan import read_plan
 from optimizer.recommend.result import WorkloadReport
 from optimizer.recommend.run import Found, Options, recommend
 from optimizer.recommend.write import write_report
 from simulator.errors import InputError
-from simulator.market import Market
+from simulator.market import Market, Pool
 from tests.optimizer.recommend.bills import WEEKS, charge, machine_hours, write_bill
 from tests.optimizer.recommend.scene import Scene
 
@@ -43,19 +47,10 @@ def _daily(hour: int) -> int:
 
 
 def _moved(found: Found, name: str) -> Found:
-    """Return the report with one workload moved to its best static mix, whatever was recommended."""
-    from dataclasses import replace
-
+    """Return the report with one workload moved to its best heuristic, whatever was recommended."""
+    chosen = {"action": "move", "role": "heuristic", "policy": "spothedge-1"}
     workloads = tuple(
-        w.model_copy(
-            update={
-                "decision": w.decision.model_copy(
-                    update={"action": "move", "role": "static-mix", "policy": "static-mix-25"}
-                )
-            }
-        )
-        if w.name == name
-        else w
+        w.model_copy(update={"decision": w.decision.model_copy(update=chosen)}) if w.name == name else w
         for w in found.report.workloads
     )
     return replace(found, report=found.report.model_copy(update={"workloads": workloads}))
@@ -80,7 +75,7 @@ def test_plan_leaves_all_that_a_commitment_covers(report_of: Report, tmp_path: P
     assert list(planned.demand.instances[: 24 * 7]) == wanted
     assert planned.committed == 0
     assert planned.expected is not None
-    scenario = shop.scenario("static-mix")
+    scenario = shop.scenario("heuristic")
     assert scenario is not None
     assert planned.expected.cost_usd == pytest.approx(
         scenario.monthly_usd - shop.commitment.covered_cost, abs=1e-6
@@ -262,3 +257,29 @@ def test_credits_and_other_currencies_are_told_beside_the_totals(report_of: Repo
 def test_headline_of_a_foreign_bill_names_its_currency(report_of: Report) -> None:
     report = report_of([machine_hours("laden", hour, 2, currency="EUR") for hour in HOURS]).report
     assert "140.16 EUR a month" in report.headline
+
+
+def test_plan_names_what_can_be_launched(scene: Scene, tmp_path: Path) -> None:
+    rows = [machine_hours("render", hour, 3, instance_type="p3.2xlarge") for hour in HOURS]
+    ledger, workloads = write_bill(tmp_path, rows)
+    recorded = Market.load(scene.markets[0])
+    zones = ("use1-az1", "use1-az2", "use1-az4")
+    traced = replace(
+        recorded,
+        pools=tuple(Pool("aws", "us-east-1", zone, "v100") for zone in zones),
+        source="made for tests",
+    )
+    traced.save(tmp_path / "v100.npz")
+    options = Options(windows=8, service_policy="spothedge-2")
+    found = _moved(recommend(ledger, workloads, [tmp_path / "v100.npz"], options), "render")
+    written = write_report(found, tmp_path / "out", NOW)
+    assert written.plan is not None
+    assert any("use1-az1" in note and "market fetch" in note for note in written.notes)
+    plan = read_plan(written.plan, now=NOW)
+    (planned,) = plan.workloads
+    assert {pool.instance_type for pool in planned.pools} == {"p3.2xlarge"}
+    with pytest.raises(InputError, match="zone ID"):
+        aws_provider("spotwise", AwsSettings(), plan)
+    cloud = SimulatedCloud(replace(traced, start=plan.created), plan)
+    first = planned.pools[0]
+    assert cloud.provider().prices.quotes([first])[first.name].usd_per_hour == traced.spot_price[0, 0]

@@ -15,6 +15,7 @@ from optimizer.controller.providers.aws.prices import SpotPrices
 from optimizer.controller.providers.protocol import Clock, Provider
 from optimizer.plan import GroupDemand, Plan, ServiceWorkload
 from simulator.errors import InputError
+from simulator.market.readers.zones import is_zone_id
 
 __all__ = ["WallClock", "aws_provider"]
 
@@ -65,7 +66,8 @@ def aws_provider(
         call: Instead of a bucket of its own.
 
     Raises:
-        InputError: A pool is not on AWS, a workload has no launch settings, or the queue has no region.
+        InputError: A pool is not on AWS or named by its zone ID, a workload has no launch settings, or the
+            queue has no region.
     """
     for one in plan.workloads:
         strangers = [pool.name for pool in one.pools if pool.provider != "aws"]
@@ -80,6 +82,13 @@ def aws_provider(
             raise InputError(f"workload {one.name}: pool {strangers[0]} is not on AWS{hint}")
         if isinstance(one, ServiceWorkload) and isinstance(one.demand, GroupDemand):
             continue
+        numbered = [pool.zone for pool in one.pools if is_zone_id(pool.zone)]
+        if numbered:
+            raise InputError(
+                f"workload {one.name}: {numbered[0]} is a zone ID, and AWS launches by zone name, which "
+                "differs from account to account; recommend again from a market of your own account "
+                "(spotwise market fetch)"
+            )
         if one.name not in settings.launch and "default" not in settings.launch:
             raise InputError(
                 f"workload {one.name} has no launch settings; accepted: provider.aws.launch with its name or "
