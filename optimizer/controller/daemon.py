@@ -237,7 +237,10 @@ class Daemon:
         return self._lease.hold()
 
     def _interrupted(self) -> bool:
-        """Whether a warning about a held instance waits; it is handled by the tick that begins at once."""
+        """Whether a word on a held instance waits; it is handled by the look that begins at once.
+
+        A recommendation too: it comes minutes before the warning, if at all, and a tick may be longer.
+        """
         queue = self.controller.provider.interruptions
         if queue is None or not self.controller.listens:
             return False
@@ -249,7 +252,7 @@ class Daemon:
             # told by the next look, which asks again
             return False
         rows = self.controller.inventory.rows
-        return any(n.kind == "interruption" and n.instance in rows for n in notices)
+        return any(notice.instance in rows for notice in notices)
 
     def _after(self, report: Report) -> None:
         self.counts.add(report, self.controller)

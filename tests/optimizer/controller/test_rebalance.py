@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from optimizer.controller.config import ControllerSettings
+from optimizer.controller.daemon import Daemon
+from optimizer.controller.journal import Journal
 from optimizer.controller.rebalance import COUNTS, Rebalance
+from optimizer.controller.report import Report
 from optimizer.controller.status import Counts, prometheus, snapshot
 from optimizer.fake_aws import FakeAws
 from simulator.market import Market
-from tests.optimizer.controller.scene import Begin, Run, job, market, on_fake, plan, service
+from tests.optimizer.controller.scene import Begin, FakeClock, Run, job, market, on_fake, plan, service
 
 REBALANCE = "EC2 Instance Rebalance Recommendation"
 
@@ -193,6 +199,42 @@ def test_a_move_that_was_begun_goes_on_after_a_restart(begin: Begin) -> None:
             run = begin(the_plan, fake, provider=on_fake(fake, the_plan), guards={"keep_ready": True})
         assert held(run) == {"a": 1, "b": 2}
         assert len(fake.bill().instances) == 4, "one replacement, not one per start"
+
+
+class MovingClock(FakeClock):
+    """Waiting moves it."""
+
+    def wait_until(self, moment: float) -> bool:
+        self.fake.advance(max(moment - self.now(), 0.0))
+        return False
+
+
+def test_a_recommendation_is_not_left_until_the_next_tick(tmp_path: Path) -> None:
+    of = market([[9] * 99, [9] * 99], spot=[[1.0], [1.1]])
+    the_plan = plan(of, service(of, availability_target=0.99))
+    settings = ControllerSettings.model_validate(
+        {
+            "state_dir": tmp_path,
+            "mode": "apply",
+            "endpoint": {"enabled": False},
+            "provider": {"kind": "simulated", "simulated": {"market": "unused"}},
+        }
+    )
+    seen: list[Report] = []
+    with FakeAws(of) as fake, Journal(tmp_path / "journal.sqlite") as journal:
+        provider = replace(on_fake(fake, the_plan), clock=MovingClock(fake))
+        daemon = Daemon(the_plan, settings, provider, journal, lambda *_: None)
+
+        def watch(report: Report) -> None:
+            seen.append(report)
+            if len(seen) == 4:
+                recommend(fake, daemon.controller.inventory.live("web")[0].id)
+
+        daemon.run(6, watch)
+    assert seen[4].between
+    assert seen[4].now - seen[3].now <= 10.0
+    assert seen[4].outcome.launched == 1, "the replacement is asked for at once"
+    assert not seen[5].between, "one message, one look"
 
 
 def test_precision_and_recall_are_published_by_kind(begin: Begin) -> None:
