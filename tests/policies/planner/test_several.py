@@ -193,11 +193,11 @@ def test_the_belief_is_bayes_rule_on_the_chain() -> None:
 
 
 def test_a_pool_that_does_what_cannot_be_is_known_by_its_state_only() -> None:
-    hazard = np.array([[[0.0, 0.3], [0.0, 0.2]]])  # no run ends young
+    hazard = np.array([[[1e-30, 0.3], [1e-30, 0.2]]])  # no run ends young
     planner = SemiMarkovPlanner(SemiMarkovModel(hazard, np.ones(1), (1, 3), 600, 100, 1.0))
     memory = planner.reset(1, 2)
     for up in (True, False, True):
-        _, memory = planner.act(observe([up, True], [0.3, 0.4]), memory)
+        memory = planner.several.update(observe([up, True], [0.3, 0.4]), memory)
         belief = np.asarray(memory["belief"])[0]
         np.testing.assert_array_equal(np.asarray(memory["known"])[0], [up, 1])
         np.testing.assert_allclose(belief[:, int(up)].sum(axis=(1, 2))[0], 1.0, rtol=1e-5)
