@@ -124,11 +124,19 @@ def kill(
     """
     settings = _settings(config)
     switch = settings.state_dir / "KILL"
-    if off:
-        switch.unlink(missing_ok=True)
-    else:
-        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        switch.touch()
+    try:
+        if off:
+            switch.unlink(missing_ok=True)
+        else:
+            settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            switch.touch()
+    except OSError as error:
+        # a disk that is full or read-only must not keep the switch from working: a controller that runs has
+        # it in memory too
+        try:
+            _call(settings, "POST", "unkill" if off else "kill")
+        except SpotwiseError as second:
+            raise SpotwiseError(f"{switch} cannot be changed ({error.strerror}), and {second}") from error
     typer.echo(f"kill switch {'off' if off else 'on'} ({switch})")
 
 

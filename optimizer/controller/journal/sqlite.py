@@ -77,6 +77,13 @@ class SqliteStore:
             self.database.execute("PRAGMA synchronous = FULL")
             self.database.executescript(SCHEMA)
             self.database.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),))
+        except sqlite3.OperationalError as error:
+            self.database.close()
+            raise InputError(
+                f"{path}: the journal cannot be written ({error}); the controller does not start without it. "
+                "It is not damaged: leave it where it is, and see to room on the disk, to the right to "
+                "write, or to whoever else has it open"
+            ) from error
         except sqlite3.DatabaseError as error:
             self.database.close()
             raise self.damaged(str(error)) from error

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from optimizer.controller.journal import Journal
 from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.plan import write_plan
 from optimizer.presets import presets_dir
-from simulator.errors import InputError
+from simulator.errors import InputError, SpotwiseError
 from tests.optimizer.controller.browser import Browser
 from tests.optimizer.controller.scene import job, market, plan, service, sqlite_of
 from training.configuration import read_configuration
@@ -438,3 +439,44 @@ def test_a_loop_that_hangs_is_not_healthy(tmp_path: Path, monkeypatch: pytest.Mo
         assert not daemon.healthy()
         answer.set()
         loop.join(10)
+
+
+def test_a_state_dir_that_cannot_be_written_is_said_and_nothing_calls_it_damaged(folder: Path) -> None:
+    blocked = folder / "blocked"
+    blocked.write_text("a file where the folder should be")
+    settings = folder / "controller.yaml"
+    settings.write_text(settings.read_text().replace(f"{folder}/state", str(blocked)))
+    done = invoke(folder, "run", "--plan", str(folder / "plan.yaml"))
+    assert isinstance(done.exception, InputError)
+    assert "cannot be written" in str(done.exception)
+    done = invoke(folder, "kill")
+    assert isinstance(done.exception, SpotwiseError)
+    assert "cannot be changed" in str(done.exception)
+    assert "no controller is running" in str(done.exception)
+
+
+def test_the_kill_command_reaches_a_controller_whose_disk_it_cannot_write(
+    running: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(self: Path, *_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "touch", refuses)
+        assert invoke(running, "kill").exit_code == 0
+    assert json.loads(invoke(running, "status", "--json").stdout)["killed"]
+
+
+def test_a_journal_without_room_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    Journal(path).close()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA journal_mode = DELETE")
+    path.chmod(0o400)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(InputError, match="It is not damaged") as error:
+            Journal(path)
+        assert "move it away" not in str(error.value)
+    finally:
+        holder.close()
