@@ -421,7 +421,8 @@ class Controller:
             for name, rows in lost.items()
         }
         for name, moment in self._ended.items():
-            ended.setdefault(name, moment)
+            since = ended.get(name, moment)
+            ended[name] = None if since is None else min(since, moment)
         self._ended = {}
         interrupted: dict[str, set[str]] = {}
         before = self.cost

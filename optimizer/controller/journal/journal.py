@@ -255,11 +255,11 @@ class Journal:
         return None
 
     def ended_since(self, moment: float) -> dict[str, float]:
-        """When the first instance of each workload ended or was told to, for those with one since a time."""
+        """When the first instance of each workload ended or was told to, for those with one after a time."""
         return {
             str(workload): float(ended)
             for workload, ended in self.store.read(
-                "SELECT workload, MIN(ended_at) FROM instances WHERE ended_at >= ? GROUP BY workload",
+                "SELECT workload, MIN(ended_at) FROM instances WHERE ended_at > ? GROUP BY workload",
                 (moment,),
             )
         }

@@ -103,7 +103,7 @@ def story(journal: Journal) -> list[Any]:
     answers = [
         journal.open_intents(),
         journal.live_instances(),
-        journal.ended_since(20.5),
+        journal.ended_since(20.4),
         journal.last_tick(),
         journal.last_decided("apply", "x"),
         journal.seen(),
