@@ -25,8 +25,8 @@ PERSISTENCE_HOURS = 52.0
 Of markets drawn from the model of six recorded zones, the variance of availability over spans of 1 to 30 days
 falls as it does for 52 hours (see `variance_over`).
 """
-UNSEEN = 0.25
-"""Of a span that says something of its own, as dear as on-demand capacity, that every upper end allows for.
+UNSEEN_HOURS = 13.0
+"""As dear as on-demand capacity, that every upper end allows for beside what is known.
 
 Chosen on drawn markets and the six recorded zones, where costs were above their intervals in up to 20 % of
 the months without it: what has not happened yet makes things dearer, not cheaper. How intervals fare on other
@@ -161,8 +161,8 @@ def interval(values: FloatArray, spans: Spans, on_demand: float, level: float = 
 
     Mean ± t · σ · √(V(known) + V(horizon)), a prediction interval for what persists for a while: σ² = s² /
     (V(window) − V(known)) with the variance s² of the windows and V from `variance_over`. A span T holds T/τ
-    squares that do not depend on one another, one of which the mean takes. For the upper end, `UNSEEN` spans
-    as dear as on-demand capacity are added to those seen. It does not go beyond the least and the most of
+    squares that do not depend on one another, one of which the mean takes. For the upper end, `UNSEEN_HOURS`
+    as dear as on-demand capacity are added to what is known. It does not go beyond the least and the most of
     the windows, but for these: a longer span is nearer to the mean than they are.
 
     Args:
@@ -176,7 +176,7 @@ def interval(values: FloatArray, spans: Spans, on_demand: float, level: float = 
     apart = spans.apart(PERSISTENCE_HOURS)
     width = math.sqrt(variance_over(spans.known_hours) + variance_over(spans.horizon_hours))
     reach = float(stdtrit(max(apart - 1.0, 1.0), 0.5 + level / 2)) * width
-    unseen, dearer = UNSEEN / (apart + UNSEEN), max(on_demand, most) - middle
+    unseen, dearer = UNSEEN_HOURS / (spans.known_hours + UNSEEN_HOURS), max(on_demand, most) - middle
     above = middle + unseen * max(on_demand - middle, 0.0)
     wider = math.sqrt((1.0 - unseen) * spread**2 + unseen * (1.0 - unseen) * dearer**2)
     low = middle - reach * spans.scaled(spread, PERSISTENCE_HOURS)
