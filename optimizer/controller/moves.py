@@ -151,7 +151,7 @@ def job_moves(
             terminate,
             gang=True,
             urgent=bool(decision.urgent[row]) or not active,
-            voluntary=active and bool(terminate),
+            voluntary=active and bool(terminate) and int(fleet.placement[row]) != IDLE,
             why=_job_reason(fleet, decision, row, target, policy),
             guards=_guards(decision, row),
             saves=rate_of(terminate, fleet.pools, price),

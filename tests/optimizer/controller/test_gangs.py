@@ -129,6 +129,24 @@ def test_the_rest_of_a_gang_goes_where_caps_forbid_its_launch(begin: Begin) -> N
     assert held(run) == []
 
 
+def test_what_is_left_of_a_gang_is_not_held_by_cool_down(begin: Begin) -> None:
+    """A cap lets two of three go at once; the third goes in the next tick, though the job was just moved."""
+    run = scene(
+        begin,
+        policy="greedy",
+        caps={"terminations_per_tick": 2},
+        guards={"cooldown_seconds": 86_400.0, "keep_ready": False},
+    )
+    run_ticks(run, 5)
+    run.cloud.lose(1)
+    run.cloud.refusal = NoCapacity("none")
+    run.controller.run_tick()
+    assert len(held(run)) == 1
+    run.cloud.advance()
+    run.controller.run_tick()
+    assert held(run) == []
+
+
 def test_a_gang_that_needs_another_pool_does_not_wait_for_it_with_a_part(begin: Begin) -> None:
     capacity = np.full((2, TICKS), 10)
     capacity[0, 6:] = NODES - 1
