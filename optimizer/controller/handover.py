@@ -30,14 +30,21 @@ PER_POOL = ("asked", "granted")
 """State of services with a column per pool."""
 
 
-def state_of(fleet: JobFleet | ServiceFleet) -> dict[str, NDArray[Any]]:
-    """Everything that a restart or another plan needs of a fleet: what it is, its state, its memory."""
+def identity_of(fleet: JobFleet | ServiceFleet) -> dict[str, NDArray[Any]]:
+    """Which workloads a fleet's rows are, and what their columns and memory mean; the same at every tick."""
+    layouts = [_layout(fleet, row) for row in range(fleet.size)]
+    place = {layout: k for k, layout in enumerate(dict.fromkeys(layouts))}
     return {
-        "names": np.array(fleet.names),
-        "layouts": np.array([_layout(fleet, row) for row in range(fleet.size)]),
-        **fleet.state(),
-        **{f"memory.{name}": np.asarray(array) for name, array in fleet.memory.items()},
+        "names": np.array([name.encode() for name in fleet.names]),
+        "layouts": np.array([layout.encode() for layout in place]),
+        "layout": np.array([place[layout] for layout in layouts], np.int32),
     }
+
+
+def state_of(fleet: JobFleet | ServiceFleet, identity: Arrays) -> dict[str, NDArray[Any]]:
+    """Everything that a restart or another plan needs of a fleet: what it is, its state, its memory."""
+    memory = {f"memory.{name}": np.asarray(array) for name, array in fleet.memory.items()}
+    return {**identity, **fleet.state(), **memory}
 
 
 def take_over(journal: Journal, jobs: Jobs, services: Services, scope: str) -> None:
@@ -72,10 +79,11 @@ def _latest(journal: Journal, prefix: str) -> dict[str, Saved]:
     found: dict[str, Saved] = {}
     for key in journal.state_keys(prefix):
         arrays = journal.load_state(key) or {}
-        if "names" not in arrays:
+        if "layout" not in arrays:
             continue
         at = np.nan_to_num(arrays["at"], nan=-np.inf)
-        for row, name in enumerate(arrays["names"].tolist()):
+        for row, encoded in enumerate(arrays["names"].tolist()):
+            name = encoded.decode()
             known = found.get(name)
             if known is None or at[row] > np.nan_to_num(known[0]["at"][known[1]], nan=-np.inf):
                 found[name] = (arrays, row)
@@ -94,7 +102,7 @@ def _job(fleet: JobFleet, row: int, saved: Saved) -> bool:
         running and arrays["begins"][k] < fleet.begins[row] and (held or not arrays["missed"][k])
     ):
         return False
-    same_layout = str(arrays["layouts"][k]) == _layout(fleet, row)
+    same_layout = _saved_layout(saved) == _layout(fleet, row)
     total, deadline = fleet.work_total[row], fleet.deadline[row]
     for name in JOB_STATE:
         getattr(fleet, name)[row] = arrays[name][k]
@@ -110,7 +118,7 @@ def _job(fleet: JobFleet, row: int, saved: Saved) -> bool:
         if deadline > arrays["deadline"][k]:
             fleet.missed[row] = False
     if not same_layout and fleet.placement[row] >= FIRST_SPOT:
-        _move_column(fleet, row, str(arrays["layouts"][k]))
+        _move_column(fleet, row, _saved_layout(saved))
     return same_layout
 
 
@@ -131,7 +139,7 @@ def _service(fleet: ServiceFleet, row: int, saved: Saved) -> bool:
     arrays, k = saved
     if any(name not in arrays for name in SERVICE_STATE):
         return False
-    same_layout = str(arrays["layouts"][k]) == _layout(fleet, row)
+    same_layout = _saved_layout(saved) == _layout(fleet, row)
     for name in SERVICE_STATE:
         if same_layout or name not in (*PER_POOL, "ticks"):
             getattr(fleet, name)[row] = arrays[name][k]
@@ -153,6 +161,11 @@ def _remember(fleet: JobFleet | ServiceFleet, same: Mapping[int, Saved], reset: 
 
 def _fits(saved: NDArray[Any] | None, fresh: NDArray[Any]) -> bool:
     return saved is not None and saved.dtype == fresh.dtype and saved.shape[1:] == fresh.shape[1:]
+
+
+def _saved_layout(saved: Saved) -> str:
+    arrays, row = saved
+    return bytes(arrays["layouts"][arrays["layout"][row]]).decode()
 
 
 def _layout(fleet: JobFleet | ServiceFleet, row: int) -> str:

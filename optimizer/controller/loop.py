@@ -26,7 +26,7 @@ from optimizer.controller.decide import (
 from optimizer.controller.fleets import make_fleets, present_rate
 from optimizer.controller.groups import GroupKeeper
 from optimizer.controller.guard import Situation, guard
-from optimizer.controller.handover import state_of, take_over
+from optimizer.controller.handover import identity_of, state_of, take_over
 from optimizer.controller.hook import CheckpointHook
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.job_events import tell_of_jobs
@@ -105,6 +105,7 @@ class Controller:
         self.jobs, self.services = make_fleets(plan)
         self._known = frozenset(name for fleet in self.fleets for name in fleet.row)
         self.pools = {name: pool for fleet in self.fleets for name, pool in fleet.pools.items()}
+        self._identity = {fleet.key: identity_of(fleet) for fleet in self.fleets}
         take_over(journal, self.jobs, self.services, self._scope)
         shadow_only = self.mode == "shadow"
         rows = [row for row in journal.live_instances() if row.id.startswith(PREFIX) == shadow_only]
@@ -585,7 +586,10 @@ class Controller:
                     "terminated": report.outcome.terminated,
                     "lost": report.lost,
                 },
-                {self._scope + fleet.key: state_of(fleet) for fleet in self.fleets},
+                {
+                    self._scope + fleet.key: state_of(fleet, self._identity[fleet.key])
+                    for fleet in self.fleets
+                },
                 self.inventory.take_changed(),
                 [(trip.guard, trip.workload, trip.wanted, trip.got) for trip in report.trips],
                 () if sight.instances is None else self._seen(report, sight),

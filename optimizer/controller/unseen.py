@@ -46,6 +46,8 @@ class Unseen:
 
     def still(self, inventory: Inventory) -> frozenset[str]:
         """Workloads that must stay as they are."""
+        if not self.regions and not self.grouped:
+            return frozenset(self.unknown)
         held = {row.workload for row in inventory.all_live() if self.hides(row)}
         return frozenset(held | self.grouped | self.unknown)
 
