@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 
 from optimizer.controller.providers import Instance, Launch, LaunchResult, NoCapacity, Refused, Unavailable
 from optimizer.controller.providers.simulated import SimulatedCloud
+from optimizer.plan import PlanPool
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND
 from simulator.market import Market
 from tests.optimizer.controller.scene import Begin, Run, job, market, plan
@@ -24,11 +25,12 @@ class FewerCloud(SimulatedCloud):
     Attributes:
         refusal: Raised instead of launching.
         deaf: Whether launches take effect without an answer.
+        dry: Whether no pool offers anything.
         shown: Instances that are described at most, the oldest first; None = all.
     """
 
     refusal: Exception | None = None
-    deaf = False
+    deaf = dry = False
     shown: int | None = None
 
     def refuses(self, request: Launch) -> bool:
@@ -43,6 +45,9 @@ class FewerCloud(SimulatedCloud):
         if self.deaf:
             raise Unavailable("no answer")
         return result
+
+    def offers(self, pools: Sequence[PlanPool]) -> Mapping[str, int]:
+        return dict.fromkeys(super().offers(pools), 0) if self.dry else super().offers(pools)
 
     def instances(self) -> Sequence[Instance]:
         return list(super().instances())[: self.shown]
@@ -139,7 +144,7 @@ def test_what_is_left_of_a_gang_is_not_held_by_cool_down(begin: Begin) -> None:
     )
     run_ticks(run, 5)
     run.cloud.lose(1)
-    run.cloud.refusal = NoCapacity("none")
+    run.cloud.dry = True
     run.controller.run_tick()
     assert len(held(run)) == 1
     run.cloud.advance()
