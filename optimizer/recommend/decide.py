@@ -23,8 +23,8 @@ def decide(found: Judged) -> Decision:
         )
     tried = [found.scenarios[role] for role in CANDIDATES if role in found.scenarios]
     keeping = [one for one in tried if one.sla is not None and one.sla.holds]
-    saving = [one for one in keeping if one.saving_interval_usd and one.saving_interval_usd[0] > 0]
-    saving = [one for one in saving if _least_in_whole_instances(found, one) > 0]
+    saving = [one for one in keeping if one.saving_interval_usd and one.saving_interval_usd[0] > LEAST]
+    saving = [one for one in saving if _least_in_whole_instances(found, one) > LEAST]
     if not saving:
         return _change_nothing(found, tried, keeping)
     best = min(saving, key=lambda one: one.monthly_usd)
@@ -57,6 +57,14 @@ def _change_nothing(found: Judged, tried: list[Scenario], keeping: list[Scenario
         else:
             reasons.append(f"Every policy missed a deadline ({TITLES[best.role]}: {sla.value:.2%} of runs).")
     reasons += [_why_not(found, one) for one in keeping]
+    cheaper = [one for one in tried if one not in keeping and one.saving_usd > LEAST]
+    if keeping and cheaper:
+        reasons += [
+            f"{_title(one)} would save {one.saving_usd:,.2f} USD a month, but cannot be shown to keep the "
+            "SLA."
+            for one in cheaper
+        ]
+        missing.append("a longer market, or more pools (other zones of the region)")
     return Decision(
         action="change-nothing",
         role="as-billed",
@@ -75,7 +83,7 @@ def _least_in_whole_instances(found: Judged, one: Scenario) -> float:
 
 def _why_not(found: Judged, one: Scenario) -> str:
     low, high = known(one.saving_interval_usd, "the interval")
-    if low > 0:
+    if low > LEAST:
         return (
             f"{_title(one)} keeps the SLA, but a plan holds whole instances for whole hours, and of these "
             f"{1 / found.subject.whole:.0%} were billed: that would cost more than it saves."

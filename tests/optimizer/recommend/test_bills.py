@@ -283,3 +283,20 @@ def test_plan_names_what_can_be_launched(scene: Scene, tmp_path: Path) -> None:
     cloud = SimulatedCloud(replace(traced, start=plan.created), plan)
     first = planned.pools[0]
     assert cloud.provider().prices.quotes([first])[first.name].usd_per_hour == traced.spot_price[0, 0]
+
+
+def test_nothing_is_moved_for_nothing(report_of: Report) -> None:
+    # One instance: the best mix that keeps the target is on-demand capacity, as billed to the last digit.
+    (one,) = report_of(
+        [machine_hours("lone", 0, 1, hours=24 * 14)], service_policy="spothedge-0"
+    ).report.workloads
+    mix, champion = one.scenario("static-mix"), one.scenario("champion")
+    assert mix is not None
+    assert champion is not None
+    assert mix.monthly_usd == pytest.approx(one.billed.monthly)
+    assert champion.sla is not None
+    assert not champion.sla.holds
+    assert one.decision.action == "change-nothing"
+    assert any("costs as much as the bill" in text for text in one.decision.reasons)
+    assert any("cannot be shown to keep the SLA" in text for text in one.decision.reasons)
+    assert any("longer market" in text for text in one.decision.missing_data)
