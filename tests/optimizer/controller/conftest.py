@@ -60,6 +60,8 @@ def begin(state_root: Path) -> Any:
     ) -> Run:
         state_dir = state_root / folder
         settings.setdefault("guards", {"keep_ready": False})
+        # a busy machine that compiles a planner must not turn its decisions into the baseline's
+        settings.setdefault("policy_seconds", 600.0)
         made = ControllerSettings.model_validate(
             {
                 "state_dir": state_dir,
