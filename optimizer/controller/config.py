@@ -113,11 +113,13 @@ class Freshness(_Settings):
     Attributes:
         prices_seconds: Age of a spot price.
         highest_price_ratio: A spot price above this many times on-demand is an error, not a price.
+        lowest_price_ratio: One below this share of on-demand is an error too.
         clock_jump_seconds: A wall clock that moves by more than this against a steady one has jumped.
     """
 
     prices_seconds: float = Field(default=3600.0, gt=0)
     highest_price_ratio: float = Field(default=20.0, gt=1)
+    lowest_price_ratio: float = Field(default=0.01, ge=0, lt=1)
     clock_jump_seconds: float = Field(default=30.0, gt=0)
 
 

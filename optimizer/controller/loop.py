@@ -322,7 +322,8 @@ class Controller:
             return report
         unseen = look_for(sight, self.fleets, self._groups.names_of, self.pools)
         grace = self.settings.grace_seconds
-        lost = take_in(self.inventory, sight, grace, unseen.hides)
+        lost, adopted = take_in(self.inventory, sight, grace, unseen.hides)
+        self._tell_adopted([row for row in adopted if row.workload in self._known - self._groups.workloads])
         self._tell_unplanned()
         report.lost = sum(len(rows) for rows in lost.values())
         report.lost_in = {row.pool for rows in lost.values() for row in rows if row.option == "spot"}
@@ -375,6 +376,18 @@ class Controller:
         self._end_tick(report, sight, decisions, memories)
         self._acknowledge(sight)
         return report
+
+    def _tell_adopted(self, rows: Sequence[InstanceRow]) -> None:
+        """Instances that carry the tag count as the controller's own, whoever launched them."""
+        tokens = {intent.token for intent, _ in self.journal.open_intents()} if rows else set()
+        for row in rows:
+            if row.token not in tokens:
+                self.tell(
+                    "warning",
+                    "adopted",
+                    f"{row.id} carries this controller's tag for {row.workload}, but this journal did not "
+                    "launch it: it counts as the controller's own from now on, and may be terminated",
+                )
 
     def _tell_unplanned(self) -> None:
         """Instances of workloads that the plan does not have are nobody's: they are told and left alone."""

@@ -18,7 +18,7 @@ def take_in(
     sight: Sight,
     grace_seconds: float,
     hides: Callable[[InstanceRow], bool],
-) -> dict[str, list[InstanceRow]]:
+) -> tuple[dict[str, list[InstanceRow]], list[InstanceRow]]:
     """Merge what was seen into the inventory.
 
     Args:
@@ -28,7 +28,8 @@ def take_in(
         hides: Instances about which the look says nothing.
 
     Returns:
-        Instances that ended, or are announced to, without the controller's doing, by workload.
+        Instances that ended, or are announced to, without the controller's doing, by workload; and those that
+        carry the controller's tag but were not known.
     """
     changes = inventory.merge(sight.instances or (), sight.now, grace_seconds, hides)
     lost: dict[str, list[InstanceRow]] = {}
@@ -42,4 +43,4 @@ def take_in(
         taken = inventory.taken(instance, min(at, sight.now))
         if taken is not None:
             lost.setdefault(taken.workload, []).append(taken)
-    return lost
+    return lost, changes.adopted

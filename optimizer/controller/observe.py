@@ -146,8 +146,10 @@ class Observer:
             pool = self._pools.get(name)
             if pool is None:
                 continue
-            highest = self._freshness.highest_price_ratio * pool.on_demand_price
-            if not math.isfinite(quote.usd_per_hour) or not 0.0 < quote.usd_per_hour <= highest:
+            ratio = quote.usd_per_hour / pool.on_demand_price
+            limits = self._freshness
+            possible = limits.lowest_price_ratio <= ratio <= limits.highest_price_ratio
+            if not math.isfinite(ratio) or ratio <= 0.0 or not possible:
                 self._once(
                     f"price of {name}",
                     "price-refused",

@@ -229,3 +229,32 @@ def test_the_budget_of_a_day_counts_what_the_plan_before_spent(begin: Begin) -> 
         report = run.controller.run_tick()
         assert "budget" in {trip.guard for trip in report.trips}
         assert not run.controller.inventory.live("api")
+
+
+def test_an_instance_with_the_tag_that_the_journal_did_not_launch_is_told(begin: Begin) -> None:
+    """A copy made by hand carries the tags too; whoever made it must be able to find out where it went."""
+    of = market([[9] * 99])
+    the_plan = plan(of, job(of, policy=SPOT))
+    with FakeAws(of) as fake:
+        run = begin(the_plan, fake, provider=on_fake(fake, the_plan))
+        ticks(run, fake, 2)
+        assert "adopted" not in run.kinds()
+        tags = {"spotwise:controller": "spotwise", "spotwise:workload": "job"}
+        reply = fake.client("ec2", "us-east-1").run_instances(
+            ImageId="ami-12345678",
+            InstanceType="m5.large",
+            MinCount=1,
+            MaxCount=1,
+            Placement={"AvailabilityZone": "us-east-1a"},
+            TagSpecifications=[
+                {
+                    "ResourceType": "instance",
+                    "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+                }
+            ],
+        )
+        copy = reply["Instances"][0]["InstanceId"]
+        fake.advance(600)
+        run.controller.run_tick()
+        (told,) = [message for _, kind, message in run.events if kind == "adopted"]
+        assert copy in told

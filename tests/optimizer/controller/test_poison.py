@@ -64,7 +64,7 @@ def held(cloud: SimulatedCloud) -> set[str]:
     return {one.id for one in cloud.instances() if one.state == "running"}
 
 
-@pytest.mark.parametrize("price", [float("nan"), float("inf"), -1.0, 0.0, 1e9])
+@pytest.mark.parametrize("price", [float("nan"), float("inf"), -1.0, 0.0, 1e-9, 1e9])
 def test_a_price_that_cannot_be_is_not_believed(begin: Begin, price: float) -> None:
     run, cloud, prices = with_prices(begin)
     before = held(cloud)
