@@ -75,7 +75,7 @@ class GuidedVecEnv(DeadlineVecEnv):
             costs,
             self._legal,
             pool,
-            np.asarray(self._memory["belief"], np.float64),
+            np.asarray(self._memory["belief"], np.float32),
             np.asarray(self._memory["last"], np.int8),
             model.hazard,
             seen.tick_seconds / 3600.0,

@@ -31,7 +31,7 @@ def write_advice(
     costs: FloatArray,  # (N, 3)
     legal: BoolArray,  # (N, P + 2)
     pool: IntArray,
-    belief: FloatArray,  # (N, K, B)
+    belief: NDArray[np.float32],  # (N, K, B)
     up: NDArray[np.int8],
     hazard: FloatArray,  # (K, 2, B) per tick
     hours_per_tick: float,

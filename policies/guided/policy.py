@@ -215,7 +215,7 @@ class GuidedPolicy:
             costs,
             look.legal,
             pool,
-            np.asarray(remembered["belief"], np.float64),
+            np.asarray(remembered["belief"], np.float32),
             np.asarray(remembered["last"], np.int8),
             model.hazard,
             observation.tick_seconds / 3600.0,

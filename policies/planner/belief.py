@@ -1,7 +1,5 @@
 """What the planner remembers of a pool: a belief over zone types and the age of the present run."""
 
-# ruff: noqa: C901 -- compiled: one loop nest per job
-
 from __future__ import annotations
 
 import numpy as np
@@ -20,7 +18,7 @@ def fold(
     stationary: FloatArray,
     prior: FloatArray,
     drift: float,
-    weight: FloatArray,  # (N, K, B)
+    weight: NDArray[np.float32],  # (N, K, B)
     last: NDArray[np.int8],
     age: IntArray,
     known: BoolArray,
@@ -37,6 +35,7 @@ def fold(
         now = 1 if available[i] else 0
         before = last[i]
         belief = weight[i]
+        last[i] = now
         if before < 0:
             for k in range(types):
                 for b in range(buckets):
@@ -44,11 +43,19 @@ def fold(
             age[i] = 1
             known[i] = False
         else:
+            held = _bucket(age[i], first_age)
             age[i] = age[i] + 1 if now == before else 1
-            known[i] = known[i] or now != before
-            exact = 0
-            while exact + 1 < buckets and age[i] >= first_age[exact + 1]:
-                exact += 1
+            exact = _bucket(age[i], first_age)
+            if known[i]:
+                # all other buckets are empty
+                for k in range(types):
+                    h = hazard[k, before, held]
+                    left = belief[k, held] * (h if now != before else 1.0 - h)
+                    belief[k, held] = 0.0
+                    belief[k, exact] = left
+                _settle(belief, exact, exact + 1, drift, prior)
+                continue
+            known[i] = now != before
             for k in range(types):
                 for b in range(buckets):
                     moved[b] = 0.0
@@ -56,19 +63,33 @@ def fold(
                     h = hazard[k, before, b]
                     if now != before:
                         moved[0] += belief[k, b] * h
-                    elif known[i]:
-                        moved[exact] += belief[k, b] * (1.0 - h)
                     else:
                         stay = belief[k, b] * (1.0 - h)
                         moved[b] += stay * (1.0 - advance[b])
                         moved[min(b + 1, buckets - 1)] += stay * advance[b]
                 for b in range(buckets):
                     belief[k, b] = moved[b]
-        total = belief.sum()
-        for b in range(buckets):
-            in_bucket = 0.0
-            for k in range(types):
-                in_bucket += belief[k, b]
-            for k in range(types):
-                belief[k, b] = ((1.0 - drift) * belief[k, b] + drift * prior[k] * in_bucket) / total
-        last[i] = now
+        _settle(belief, 0, buckets, drift, prior)
+
+
+@njit(cache=True, nogil=True)
+def _bucket(age: int, first_age: FloatArray) -> int:
+    exact = 0
+    while exact + 1 < first_age.shape[0] and age >= first_age[exact + 1]:
+        exact += 1
+    return exact
+
+
+@njit(cache=True, nogil=True)
+def _settle(belief: NDArray[np.float32], first: int, end: int, drift: float, prior: FloatArray) -> None:
+    """Make buckets `first` to `end` a distribution, after a chance of `drift` of a new type."""
+    total = 0.0
+    for k in range(belief.shape[0]):
+        for b in range(first, end):
+            total += belief[k, b]
+    for b in range(first, end):
+        in_bucket = 0.0
+        for k in range(belief.shape[0]):
+            in_bucket += belief[k, b]
+        for k in range(belief.shape[0]):
+            belief[k, b] = ((1.0 - drift) * belief[k, b] + drift * prior[k] * in_bucket) / total

@@ -90,7 +90,7 @@ class SemiMarkovPlanner:
         # first look.
         types, _, buckets = self.believed.hazard.shape
         return {
-            "belief": np.zeros((jobs, types, buckets)),
+            "belief": np.zeros((jobs, types, buckets), np.float32),
             "last": np.full(jobs, -1, np.int8),
             "age": np.zeros(jobs, np.int64),
             "known": np.zeros(jobs, np.bool_),
@@ -114,7 +114,7 @@ class SemiMarkovPlanner:
     def update(self, observation: DeadlineObservation, memory: Memory) -> Memory:
         """The memory after one more look at the pool; for jobs over one pool."""
         tick_model = self.tick_model(observation.tick_seconds)
-        belief = np.array(memory["belief"], np.float64)
+        belief = np.array(memory["belief"], np.float32)
         last = np.array(memory["last"], np.int8)
         age = np.array(memory["age"], np.int64)
         known = np.array(memory["known"], np.bool_)
@@ -178,7 +178,7 @@ class SemiMarkovPlanner:
                 pending,
                 placement,
                 np.asarray(memory["last"], np.int8),
-                np.asarray(memory["belief"], np.float64),
+                np.asarray(memory["belief"], np.float32),
                 tables.slack_minutes,
                 tables.levels,
                 tables.after,
@@ -256,7 +256,7 @@ def _expected_costs(
     pending: FloatArray,
     placement: IntArray,
     up: NDArray[np.int8],
-    belief: FloatArray,  # (N, K, B)
+    belief: NDArray[np.float32],  # (N, K, B)
     grid: FloatArray,
     levels: IntArray,
     after: NDArray[np.float32],
