@@ -162,7 +162,10 @@ class FixedDemand(_Strict):
 
 
 class GroupDemand(_Strict):
-    """The desired capacity of an Auto Scaling group, which somebody else's autoscaler sets."""
+    """The desired capacity of an Auto Scaling group, which somebody else's autoscaler sets.
+
+    A group whose name is the id of an EC2 Fleet (`fleet-...`) is one of type maintain: its total target.
+    """
 
     source: Literal["group"]
     group: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")]

@@ -106,7 +106,7 @@ def test_from_a_bill_to_a_controller_on_the_fake_aws(tmp_path: Path) -> None:
     assert taken[walk] < 60.0, "seconds, not minutes"
     log = [json.loads(line) for line in (folder / "controller.log").read_text().splitlines()]
     ticks = [one["message"] for one in log if one["kind"] == "tick"]
-    assert any("3 launched, 0 terminated, 3 lost" in message for message in ticks), ticks
+    assert any(re.search(r": [2-9] launched, 0 terminated, 2 lost", message) for message in ticks), ticks
     assert "instances were launched" in (folder / "fake-aws.log").read_text()
 
 
