@@ -200,23 +200,25 @@ def test_a_fleet_that_keeps_its_surplus_is_told_of(begin: Begin) -> None:
         ),
     ],
 )
-def test_fleets_that_cannot_be_handled_leave_the_controller_blind(
+def test_fleets_that_cannot_be_handled_are_told_and_left_alone(
     begin: Begin, change: dict[str, Any], says: str
 ) -> None:
     of = market([[30] * 200])
     with FakeAws(of) as fake:
         _, provider, the_plan = make_fleet(fake, of, 4, **change)
         run = begin(the_plan, fake, provider=provider)
-        assert run.controller.run_tick().held == "blind"
+        report = run.controller.run_tick()
+        assert (report.held, report.outcome.launched, report.again) == ("", 0, True)
         assert any(says in message for _, _, message in run.events)
         assert not modified(fake)
 
 
-def test_a_fleet_that_is_gone_leaves_the_controller_blind(begin: Begin) -> None:
+def test_a_fleet_that_is_gone_is_told_and_left_alone(begin: Begin) -> None:
     of = market([[30] * 200])
     with FakeAws(of) as fake:
         name, provider, the_plan = make_fleet(fake, of, 4)
         fake.client("ec2", "us-east-1").delete_fleets(FleetIds=[name], TerminateInstances=True)
         run = begin(the_plan, fake, provider=provider)
-        assert run.controller.run_tick().held == "blind"
+        report = run.controller.run_tick()
+        assert (report.held, report.outcome.launched, report.again) == ("", 0, True)
         assert any(f"no group {name}" in message for _, _, message in run.events)
