@@ -1,16 +1,20 @@
 """Workloads that want the same pools: capacity is divided, and who is not served does not move."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from optimizer.recommend.decide import decide
 from optimizer.recommend.jobs import JobCase, replay_job
 from optimizer.recommend.match import NamedMarket
 from optimizer.recommend.result import Report, WorkloadReport
 from optimizer.recommend.run import Found
+from optimizer.recommend.scenarios import Judged
 from optimizer.recommend.services import Case, Outcome, World, replay_cases
+from optimizer.recommend.sharing import Settled, settle
 from optimizer.recommend.together import Several, replay_together
 from policies.registry import load_policy
 from simulator.deadline import DeadlineJob
@@ -197,3 +201,31 @@ def test_shared_report_is_the_same_with_one_worker(
     again = quick(markets=[tmp_path / path.name for path in scene.markets], workers=1).report
     assert report.shared_pools
     assert again.to_json() == report.to_json()
+
+
+def test_jobs_leave_one_another_what_they_never_hold(quick: Callable[..., Found], tmp_path: Path) -> None:
+    roomy = job_in(quick, tmp_path, 100)
+    assert isinstance(roomy.subject.case, JobCase)
+    nodes = roomy.subject.case.job.nodes
+
+    def settled(most: int) -> Settled:
+        job = job_in(quick, tmp_path, most)
+        named_twin = job.subject.workload.model_copy(update={"name": "twin"})
+        twin = replace(job, subject=replace(job.subject, workload=named_twin))
+        return settle([job, twin], [decide(job), decide(twin)], lambda title, tasks: one_by_one(tasks))
+
+    enough = settled(2 * nodes)
+    assert [one.replay for one in enough.shared] == ["not-needed"]
+    assert [one.action for one in enough.decisions] == ["move", "move"]
+    scarce = settled(2 * nodes - 1)
+    (shared,) = scarce.shared
+    assert shared.replay == "apart"
+    assert (shared.workloads, shared.not_moved) == (("twin",), ("nightly-etl",))
+    assert [one.action for one in scarce.decisions] == ["change-nothing", "move"]
+    assert "also wanted by twin" in scarce.decisions[0].reasons[0]
+
+
+def job_in(quick: Callable[..., Found], folder: Path, most: int) -> Judged:
+    capped(made_market("c5.2xlarge", 1), most).save(folder / f"c5-{most}.npz")
+    found = quick(markets=[folder / f"c5-{most}.npz"])
+    return next(one for one in found.judged if one.subject.workload.name == "nightly-etl")
