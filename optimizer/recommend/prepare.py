@@ -42,6 +42,8 @@ FEWEST_KNOWN = 0.5
 """A demand is judged if the ledger spans a week or more, as days differ, and has this share of its hours."""
 SAME_HOURS = 0.01
 """Share by which the instance-hours of ledger and workloads file may differ."""
+STRANDED = 0.05
+"""Share of a job's hours that may be covered without its replays knowing."""
 ROUNDING = 0.02
 """Share that whole instances may add without a word."""
 MOST_INSTANCES = 100_000
@@ -172,6 +174,15 @@ def _check_same_state(workload: Workload, bill: WorkloadBill) -> None:
         )
 
 
+def _stranded_share(workload: Workload, bill: WorkloadBill) -> float:
+    """Share of a job's hours that commitments cover beyond its committed nodes, which replays reckon with."""
+    covered = bill.options.get("committed")
+    whole = float(sum(line.hours for line in bill.options.values()))
+    if workload.job is None or workload.kind != "deadline-job" or covered is None or whole <= 0:
+        return 0.0
+    return float(covered.hours) / whole - workload.job.committed / workload.job.nodes
+
+
 def _whole(workload: Workload) -> float:
     """Instance-hours that no commitment covers in whole instances, relative to those billed; at least 1."""
     if workload.kind != "service":
@@ -231,6 +242,13 @@ def _obstacles(
     if workload.service is not None and whole_instances(workload).max(initial=0) > MOST_INSTANCES:
         found.append(f"it needs more than {MOST_INSTANCES:,} instances at once")
         missing.append("a bill whose usage is in instance-hours")
+    stranded = _stranded_share(workload, bill)
+    if stranded > STRANDED:
+        found.append(
+            f"commitments cover {stranded:.0%} more of its hours than the committed nodes in the workloads "
+            "file; a job moves whole, and that would be paid for nothing"
+        )
+        missing.append("job.committed in workloads.yaml, as many nodes as commitments cover")
     if rate is None:
         found.append("no on-demand price is known")
         missing.append("an on-demand price, in the ledger or in a market")

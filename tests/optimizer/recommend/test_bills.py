@@ -300,3 +300,23 @@ def test_nothing_is_moved_for_nothing(report_of: Report) -> None:
     assert any("costs as much as the bill" in text for text in one.decision.reasons)
     assert any("cannot be shown to keep the SLA" in text for text in one.decision.reasons)
     assert any("longer market" in text for text in one.decision.missing_data)
+
+
+@pytest.mark.parametrize(("every", "stranded"), [(1, False), (2, True)])
+def test_job_that_is_covered_now_and_then_is_not_moved(report_of: Report, every: int, stranded: bool) -> None:
+    rows = [machine_hours("base", hour, 1) for hour in HOURS]
+    for day in range(14):
+        for hour in range(5):
+            covered = day % every == 0
+            rows += [machine_hours("job", 24 * day + hour, 2)]
+            pricing = "Committed" if covered else "Standard"
+            rows += [
+                machine_hours("job", 24 * day + hour, 2, pricing=pricing, price=0.06 if covered else 0.096)
+            ]
+    job = next(one for one in report_of(rows).report.workloads if one.name == "job")
+    assert job.kind == "deadline-job"
+    told = any("paid for nothing" in text and "moves whole" in text for text in job.decision.reasons)
+    assert told == stranded
+    if stranded:
+        assert job.decision.action == "change-nothing"
+        assert any("job.committed" in text for text in job.decision.missing_data)
