@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.deadline_vec_env import DeadlineVecEnv
+from envs.deadline_vec_env import DeadlineVecEnv, State
 from envs.jobs import JobSampler
 from envs.reward import Reward
 from envs.series import EpisodeMarkets
@@ -17,6 +17,7 @@ from policies.planner import SemiMarkovPlanner
 from simulator.deadline import DeadlineBatch
 from simulator.deadline.batch import Observability
 from simulator.deadline.observation import IntArray
+from simulator.errors import InputError
 
 Float32Array = NDArray[np.float32]
 
@@ -24,8 +25,7 @@ Float32Array = NDArray[np.float32]
 class PoolsVecEnv(DeadlineVecEnv):
     """`DeadlineVecEnv` over P pools whose observations are `Described.flat`: J + P F numbers.
 
-    The planner's memory of an environment begins anew with each episode, as in production. Saving and
-    restoring in mid-episode is not supported: the recipe that uses it is short and starts over. A
+    The planner's memory of an environment begins anew with each episode, as in production. A
     `terminal_observation` is 0, since nobody acts on it.
     """
 
@@ -50,13 +50,19 @@ class PoolsVecEnv(DeadlineVecEnv):
         self._size = len(JOB_NAMES) + pools * len(POOL_NAMES)
         self.observation_space = spaces.Box(-50.0, 50.0, (self._size,), np.float32)
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Not supported.
+    def state(self) -> State:
+        """Copies of everything that `restore` needs to continue exactly here."""
+        memory = {f"planner.{name}": np.array(array) for name, array in self._memory.items()}
+        return {**super().state(), **memory}
 
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("an advised environment keeps planner memory that is not saved")
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> Float32Array:
+        """Continue from a saved state instead of a `reset`; see `DeadlineVecEnv.restore`."""
+        for name, array in self._memory.items():
+            saved = state.get(f"planner.{name}")
+            if saved is None or saved.shape != array.shape or saved.dtype != array.dtype:
+                raise InputError(f"state of {self.num_envs} environments: the planner's {name} does not fit")
+            self._memory[name] = np.array(saved)
+        return super().restore(state)
 
     def _begin(self, rows: IntArray) -> None:
         super()._begin(rows)
@@ -67,7 +73,7 @@ class PoolsVecEnv(DeadlineVecEnv):
         if rows is not self._rows:
             return np.zeros((self.num_envs, self._size), np.float32)
         seen = self.batch.observe(copy=False)
-        advice, memory = advise(self._planner, seen, self._memory)
+        advice, memory = advise(self._planner, seen, self._memory, fold=fold)
         self._memory = {name: np.asarray(array) for name, array in memory.items()}
         self._legal = advice.legal
         return describe(seen, advice).flat

@@ -13,6 +13,9 @@ from simulator.deadline import DeadlineJob
 from simulator.errors import InputError
 from training.configuration import read_configuration
 
+POOL_FEATURES = "deadline-pools"
+"""Instead of a feature set: jobs use all pools of a market, decided by the network over pools."""
+
 
 def _pair(value: Any) -> Any:
     return [value, value] if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -139,8 +142,9 @@ class TrainingConfig(_Settings):
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
-        if self.features not in FEATURE_SETS:
-            raise ValueError(f"no feature set {self.features}; accepted: {', '.join(FEATURE_SETS)}")
+        accepted = (*FEATURE_SETS, POOL_FEATURES)
+        if self.features not in accepted:
+            raise ValueError(f"no feature set {self.features}; accepted: {', '.join(accepted)}")
         return self
 
     def distribution(self) -> JobDistribution:

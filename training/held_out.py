@@ -39,8 +39,15 @@ class Score:
 class HeldOut:
     """Windows that training never sees."""
 
-    def __init__(self, markets: Sequence[Market], jobs: Sequence[DeadlineJob], stride_hours: float) -> None:
-        """Lay out the windows of each job in every pool.
+    def __init__(
+        self,
+        markets: Sequence[Market],
+        jobs: Sequence[DeadlineJob],
+        stride_hours: float,
+        *,
+        together: bool = False,
+    ) -> None:
+        """Lay out the windows of each job in every pool, or in all pools of a market `together`.
 
         Raises:
             InputError: A job does not fit.
@@ -59,11 +66,12 @@ class HeldOut:
                     raise InputError(
                         f"evaluation: {error}; raise evaluation.holdout_share or evaluate shorter jobs"
                     ) from error
-                for pool in range(len(each.pools)):
+                numbers = list(range(len(each.pools)))
+                for pools in [numbers] if together else [[pool] for pool in numbers]:
                     market += [len(singles)] * len(starts)
                     start += starts.tolist()
-                    singles.append(each.select([pool]))
-                    names.append(each.pools[pool].name)
+                    singles.append(each.select(pools))
+                    names.append("+".join(each.pools[pool].name for pool in pools))
             windows = Windows(
                 MarketStack.of(singles), tuple(names), np.array(market, np.int64), np.array(start, np.int64)
             )

@@ -25,6 +25,7 @@ from policies.bundle import BundleManifest, write_bundle
 from policies.features import feature_set
 from policies.learned import ALGORITHM, NetworkPolicy
 from policies.network import Network
+from policies.protocol import DeadlinePolicy
 from simulator.errors import InputError, SpotwiseError
 from simulator.market import Market
 from training.agent import Arrays, DeadlinePPO, actor_arrays, make_agent, weights_of
@@ -73,8 +74,8 @@ class Data:
     sha256: Mapping[str, str] = field(default_factory=dict)
     evaluation: Sequence[Market] | None = None
 
-    def parts(self, settings: EvaluationSettings) -> tuple[list[Market], HeldOut]:
-        """The markets to train on, and the windows to evaluate on.
+    def parts(self, settings: EvaluationSettings, together: bool = False) -> tuple[list[Market], HeldOut]:
+        """The markets to train on, and the windows to evaluate on: each pool alone, or all `together`.
 
         Raises:
             InputError: A job that is evaluated does not fit the markets.
@@ -84,7 +85,7 @@ class Data:
         def held_out(markets: Sequence[Market]) -> HeldOut:
             if self.evaluation is None:
                 markets = split(markets, settings.holdout_share)[1]
-            return HeldOut(markets, jobs, settings.stride_hours)
+            return HeldOut(markets, jobs, settings.stride_hours, together=together)
 
         windows = self.blaming(held_out, self.markets if self.evaluation is None else self.evaluation)
         if self.evaluation is None:
@@ -148,7 +149,14 @@ class Trained:
 
 
 class Trainer:
-    """Trains one policy. Recipes inject reward, learner, network and callbacks; see the arguments."""
+    """Trains one policy. Recipes inject reward, learner, network and callbacks; see the arguments.
+
+    A subclass may train another kind of network, in another environment: `together`, `environment`,
+    `policy` and `parts_of_bundle`.
+    """
+
+    together = False
+    """Whether a job may use all pools of a market, instead of one of them."""
 
     def __init__(
         self,
@@ -186,22 +194,14 @@ class Trainer:
         self.tracker: Tracker = tracker or NoTracker()
         self.watch = watch
         self.callbacks = list(callbacks)
-        self.features = feature_set(config.features)
-        training, self.held_out = data.parts(config.evaluation)
+        training, self.held_out = data.parts(config.evaluation, self.together)
 
         def episodes(markets: Sequence[Market]) -> EpisodeMarkets:
-            made = EpisodeMarkets.of(markets, **config.markets.model_dump())
+            made = EpisodeMarkets.of(markets, each_pool=not self.together, **config.markets.model_dump())
             config.distribution().check(made)
             return made
 
-        self.env = DeadlineVecEnv(
-            data.blaming(episodes, training),
-            config.ppo.environments,
-            jobs=config.distribution(),
-            features=self.features,
-            reward=reward or CostReward(config.miss_penalty),
-            seed=seed,
-        )
+        self.env = self.environment(data.blaming(episodes, training), reward)
         self.agent = make_agent(self.env, config.ppo, seed, agent_class, policy_class)
         self.score: Score | None = None
         self.best: Score | None = None
@@ -275,11 +275,31 @@ class Trainer:
         self.tracker.end("FINISHED")
         return trained
 
-    def policy(self, weights: Mapping[str, NDArray[np.float32]] | None = None) -> NetworkPolicy:
+    def environment(self, markets: EpisodeMarkets, reward: Reward | None) -> DeadlineVecEnv:
+        """What is trained in."""
+        return DeadlineVecEnv(
+            markets,
+            self.config.ppo.environments,
+            jobs=self.config.distribution(),
+            features=feature_set(self.config.features),
+            reward=reward or CostReward(self.config.miss_penalty),
+            seed=self.seed,
+        )
+
+    def policy(self, weights: Mapping[str, NDArray[np.float32]] | None = None) -> DeadlinePolicy:
         """The present (or the given) network as the policy that production runs."""
-        arrays = actor_arrays(weights or self._present())
+        arrays = actor_arrays(weights or self.present())
         network = Network.of(arrays, activation=self.config.ppo.activation)
-        return NetworkPolicy(self.config.name, self.features, (network,))
+        return NetworkPolicy(self.config.name, feature_set(self.config.features), (network,))
+
+    def parts_of_bundle(
+        self, weights: Mapping[str, NDArray[np.float32]]
+    ) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
+        """What a bundle of these weights says of its algorithm, and the arrays in it."""
+        features = feature_set(self.config.features)
+        parameters = {"features": features.name, "activation": self.config.ppo.activation}
+        told = {"algorithm": ALGORITHM, "feature_names": list(features.names), "parameters": parameters}
+        return told, actor_arrays(weights)
 
     def _found(self, resume: bool) -> Checkpoint | None:
         if resume:
@@ -345,7 +365,8 @@ class Trainer:
     def _finite(self) -> bool:
         return all(bool(torch.isfinite(each).all()) for each in self.agent.policy.parameters())
 
-    def _present(self) -> Arrays:
+    def present(self) -> Arrays:
+        """The network's weights now, averaged if the configuration says so."""
         return self.average if self.config.ppo.averaging > 0.0 else weights_of(self.agent.policy)
 
     def _fold_average(self) -> None:
@@ -359,7 +380,7 @@ class Trainer:
         self.evaluated_at = self.agent.num_timesteps
         self.score = self.held_out.score(self.policy())
         if self.score.better_than(self.best):
-            self.best, self.best_weights, self.without_gain = self.score, self._present(), 0
+            self.best, self.best_weights, self.without_gain = self.score, self.present(), 0
             self.best_weights = {name: array.copy() for name, array in self.best_weights.items()}
         else:
             self.without_gain += 1
@@ -373,16 +394,15 @@ class Trainer:
         if self.evaluated_at < self.agent.num_timesteps or self.score is None:
             self.tracker.metrics(self.agent.num_timesteps, self._evaluate())
         take_best = self.config.evaluation.select == "best" and self.best is not None
-        weights = self.best_weights if take_best else self._present()
+        weights = self.best_weights if take_best else self.present()
         score = self.best if take_best else self.score
         if score is None:
             raise AssertionError("every run ends with an evaluation")
+        told, arrays = self.parts_of_bundle(weights)
         manifest = BundleManifest(
             name=self.config.name,
             kind="deadline",
-            algorithm=ALGORITHM,
-            feature_names=list(self.features.names),
-            parameters={"features": self.features.name, "activation": self.config.ppo.activation},
+            **told,
             training_config={**self.config.model_dump(mode="json"), "seed": self.seed},
             data_sha256=dict(self.data.sha256),
             git_revision=git_revision(),
@@ -396,7 +416,7 @@ class Trainer:
             ],
         )
         path = self.out / f"{self.config.name}.policy"
-        digest = write_bundle(path, manifest, actor_arrays(weights))
+        digest = write_bundle(path, manifest, arrays)
         self.tracker.bundle(path, self.config.tracking.registered_model or self.config.name)
         self._save(finished=True)
         return Trained(path, digest, score, self.agent.num_timesteps, self.run_id)

@@ -79,7 +79,8 @@ def train(
 ) -> None:
     """Train a policy with PPO, evaluated on held-out windows and tracked in MLflow.
 
-    For services it is a network on top of the look-ahead planner.
+    For services it is a network on top of the look-ahead planner. With `features: deadline-pools` in the
+    configuration it is one for jobs that use all pools of a market, on top of the planner.
     """
     if workload not in ("deadline", "service"):
         raise InputError(f"--workload {workload!r}; accepted: deadline, service")
@@ -96,9 +97,12 @@ def train(
         return
     settings = _settings(config, eval_freq, total_steps)
     data, folder = market_data(market, eval_market), out or Path("runs") / f"{settings.name}-seed{seed}"
-    from training.trainer import Trainer  # late, as above
+    from training.config import POOL_FEATURES
+    from training.pools.trainer import PoolsTrainer  # late, as above
+    from training.trainer import Trainer
 
-    trainer = Trainer(settings, data, folder, seed=seed, tracker=tracker_of(tracking_uri, settings))
+    chosen = PoolsTrainer if settings.features == POOL_FEATURES else Trainer
+    trainer = chosen(settings, data, folder, seed=seed, tracker=tracker_of(tracking_uri, settings))
     _report(_to_end(trainer, _now, resume, shown), as_json)
 
 

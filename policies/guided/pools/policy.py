@@ -36,19 +36,19 @@ def _tick_model(model: SemiMarkovModel, tick_seconds: float) -> TickModel:
 
 
 def advise(
-    planner: SemiMarkovPlanner, observation: DeadlineObservation, memory: Memory
+    planner: SemiMarkovPlanner, observation: DeadlineObservation, memory: Memory, *, fold: bool = True
 ) -> tuple[Advice, Memory]:
-    """What the planner says of the jobs, and its memory after it.
+    """What the planner says of the jobs, and its memory after it; without `fold` it has seen this already.
 
     One pool is like any other number of them: the planner's belief about it is over the state that was seen.
     """
     if observation.pools > 1:
-        memory = planner.several.update(observation, memory)
+        memory = planner.several.update(observation, memory) if fold else memory
         costs = planner.several.expected_costs(observation, memory)
         belief = np.asarray(memory["belief"], np.float32)
         model = _tick_model(planner.several.model, observation.tick_seconds)
     else:
-        memory = planner.update(observation, memory)
+        memory = planner.update(observation, memory) if fold else memory
         costs, _ = planner.expected_costs(observation, memory)
         one = np.asarray(memory["belief"])
         model = planner.tick_model(observation.tick_seconds)
