@@ -47,8 +47,7 @@ class Inventory:
         self.changed: dict[str, InstanceRow] = {}
         for row in rows:
             self._put(row)
-            # the time without a controller counts as one look: after a restart two are enough
-            self._absent[row.id] = 1
+        self.doubt()
         self._unvouched = set(self.rows)
         self.changed.clear()
 
@@ -60,6 +59,11 @@ class Inventory:
         """Held instances of all workloads."""
         for rows in self._live.values():
             yield from rows.values()
+
+    def doubt(self) -> None:
+        """The time in which nobody looked, or another led, counts as one look: two more are enough."""
+        for one in self.rows:
+            self._absent.setdefault(one, 1)
 
     def unvouched(self) -> set[str]:
         """Workloads that hold an instance by the journal's word only: it was not shown since the restart."""

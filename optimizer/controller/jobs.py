@@ -114,13 +114,37 @@ class JobFleet:
             counts[row, -1] = max(self.on_demand_pools(row, inventory).values())
         return counts
 
+    def anew(self, inventory: Inventory) -> list[str]:
+        """Jobs that run where they ran at the last look, on instances that were launched since.
+
+        A tick that a crash left unfinished lost the ones before: the new ones are adopted.
+        """
+        old, new = Counter[int](), set()
+        for instance in inventory.all_live():
+            row = self.row.get(instance.workload)
+            if row is None:
+                continue
+            column = self.column[row].get(instance.pool)
+            spot = column is not None and self.placement[row] == FIRST_SPOT + column
+            if spot if instance.option == "spot" else self.placement[row] == ON_DEMAND:
+                if instance.launched_at > self.at[row]:
+                    new.add(row)
+                else:
+                    old[row] += 1
+        return [self.names[row] for row in sorted(new) if old[row] < self.nodes[row]]
+
     def on_demand_pools(self, row: int, inventory: Inventory) -> Counter[str]:
         """On-demand instances of a job by pool."""
         live = inventory.live(self.names[row])
         return Counter(one.pool for one in live if one.option == "on-demand")
 
     def look(
-        self, now: float, held: IntArray, lost_at: Mapping[str, float | None], unvouched: Iterable[str] = ()
+        self,
+        now: float,
+        held: IntArray,
+        lost_at: Mapping[str, float | None],
+        unvouched: Iterable[str] = (),
+        anew: Iterable[str] = (),
     ) -> list[str]:
         """Account for the time since the last look; returns the names of jobs that were interrupted.
 
@@ -129,14 +153,17 @@ class JobFleet:
             held: What `held` gives now.
             lost_at: When instances of a workload ended; None = nobody knows.
             unvouched: Jobs whose account waits: nobody knows whether their instances were there all the time.
+            anew: What `anew` gives.
         """
         self._begin_anew()
         waits = np.zeros(self.size, np.bool_)
         waits[[self.row[name] for name in unvouched if name in self.row]] = True
+        again = np.zeros(self.size, np.bool_)
+        again[[self.row[name] for name in anew]] = True
         self._waits, self._looked = waits, now
         seen = np.isfinite(self.at) & ~self.done & ~waits
         placed = seen & (self.placement != IDLE)
-        kept = self._satisfied(self.placement, held)
+        kept = self._satisfied(self.placement, held) & ~again
         lost = placed & ~kept
         # of what was lost without anybody's word only what was seen counts
         until, billed = np.where(lost, self.at, now), np.full(self.size, now)

@@ -300,6 +300,8 @@ class Controller:
             if self.journal.shared:
                 self.journal.lead(lease.fence)
                 self._take_up()
+            else:
+                self.inventory.doubt()
             self._leads, self._fence = True, lease.fence
             self.tell("info", "leader", f"leads from now on, number {lease.fence}")
         elif not held:
@@ -443,7 +445,8 @@ class Controller:
         unvouched = self.inventory.unvouched() | unseen
         for fleet, _ in self.jobs:
             late, done = fleet.missed.copy(), fleet.done.copy()
-            interrupted[fleet.key] = set(fleet.look(sight.now, fleet.held(self.inventory), ended, unvouched))
+            held, anew = fleet.held(self.inventory), fleet.anew(self.inventory)
+            interrupted[fleet.key] = set(fleet.look(sight.now, held, ended, unvouched, anew))
             fleet.adopt(fleet.held(self.inventory), self.inventory, sight.now)
             tell_of_jobs(fleet, done, late, self._acts, self.tell)
         for services, _ in self.services:
