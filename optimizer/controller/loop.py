@@ -25,7 +25,7 @@ from optimizer.controller.decide import (
 )
 from optimizer.controller.fleets import make_fleets, present_rate
 from optimizer.controller.groups import GroupKeeper
-from optimizer.controller.guard import Situation, guard
+from optimizer.controller.guard import Situation, Trip, guard
 from optimizer.controller.handover import identity_of, state_of, take_over
 from optimizer.controller.hook import CheckpointHook
 from optimizer.controller.inventory import Inventory
@@ -161,6 +161,7 @@ class Controller:
         self._journal_full = False
         self._sight: Sight | None = None
         self._expired = False
+        self._tripped: frozenset[tuple[str, str, str, str]] = frozenset()
         self.unplanned: set[str] = set()
         self._told_unplanned: set[str] = set()
         self._spent = journal.last_figure(self._spend)
@@ -607,7 +608,7 @@ class Controller:
                     for fleet in self.fleets
                 },
                 self.inventory.take_changed(),
-                [(trip.guard, trip.workload, trip.wanted, trip.got) for trip in report.trips],
+                self._new_trips(report.trips),
                 () if sight.instances is None else self._seen(report, sight),
             )
             if self._journal_full:
@@ -622,6 +623,13 @@ class Controller:
             self._decided = report.tick
 
     # ------------------------------------------------------------------------------------------ beginning
+
+    def _new_trips(self, trips: Sequence[Trip]) -> list[tuple[str, str, str, str]]:
+        """Trips that the tick before did not have: a pause of a week is not journalled at every tick."""
+        found = dict.fromkeys((trip.guard, trip.workload, trip.wanted, trip.got) for trip in trips)
+        fresh = [trip for trip in found if trip not in self._tripped]
+        self._tripped = frozenset(found)
+        return fresh
 
     def _seen(self, report: Report, sight: Sight) -> list[tuple[str, float | None, int, bool]]:
         # what a shadow believes it holds is no word on what a pool has

@@ -291,3 +291,20 @@ def test_the_kill_switch_works_in_the_middle_of_a_tick(begin: Begin, how: str) -
         run.controller.run_tick()
         assert len(fake.log.of("RunInstances", acted=True)) == 20
         assert not run.journal.open_intents()
+
+
+def test_a_long_pause_does_not_fill_the_journal(begin: Begin) -> None:
+    of = market([[99] * 99])
+    the_plan = plan(of, *(job(of, f"job-{k}", policy="spot-when-available") for k in range(10)))
+    cloud = SimulatedCloud(of, the_plan)
+    run = begin(the_plan, cloud)
+    for paused in (True, False, True):
+        run.controller.paused = paused
+        for _ in range(8):
+            run.controller.run_tick()
+            cloud.advance()
+    trips = [one for one in run.journal.audit(limit=5000) if one["entry"] == "guard"]
+    assert [one["guard"] for one in trips] == ["paused"] * 10, (
+        "once per workload; later nothing was to be done"
+    )
+    assert {one["wanted"] for one in trips} == {"launch 1 spot in aws/us-east-1a/m5.large"}
