@@ -13,6 +13,8 @@ from simulator.market import sample_market
 JOB = DeadlineJob(48 * 3600, 52 * 3600, 720)
 REPEATS = 3000
 BATCH = 10_000
+TICKS = 20
+"""That the batch has run before it is timed, so that its jobs differ in placement, slack and beliefs."""
 SEVERAL: tuple[tuple[int, Observability], ...] = ((3, "full"), (3, "occupied"), (5, "full"))
 """Pools, and what is known of them."""
 
@@ -39,8 +41,12 @@ def _figures(policy: Shielded, stack: MarketStack, observability: Observability)
         policy.act(single, memory)
         micros[k] = 1e6 * (time.perf_counter() - began)
     start = np.random.default_rng(0).integers(0, int(stack.ticks[0]) - 312, BATCH)
-    many = DeadlineBatch.of(stack, JOB, np.zeros(BATCH, np.int64), start, observability).observe()
+    batch = DeadlineBatch.of(stack, JOB, np.zeros(BATCH, np.int64), start, observability)
     memory = policy.reset(BATCH, stack.pools)
+    for _ in range(TICKS):
+        action, memory = policy.act(batch.observe(), memory)
+        batch.step(action)
+    many = batch.observe()
     seconds = []
     for _ in range(10):
         began = time.perf_counter()
