@@ -13,7 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.optimizer.controller.crashes.schedule import Schedule
+from optimizer.controller.config import ControllerSettings
+from optimizer.controller.journal import Journal
+from optimizer.controller.loop import Controller
+from optimizer.controller.providers.simulated import SimulatedCloud
+from tests.optimizer.controller.crashes.schedule import Schedule, scenario
 from tests.optimizer.controller.postgres import Cluster
 
 
@@ -64,6 +68,24 @@ class Journals:
         self._session.execute("DROP SCHEMA IF EXISTS spotwise_crash CASCADE")
 
 
+def warm_up(folder: Path) -> None:
+    """Run a plan here: what is compiled now need not be compiled in each process."""
+    of, the_plan = scenario(0)
+    cloud = SimulatedCloud(of, the_plan)
+    settings = ControllerSettings.model_validate(
+        {
+            "state_dir": folder,
+            "mode": "apply",
+            "provider": {"kind": "simulated", "simulated": {"market": "unused"}},
+        }
+    )
+    with Journal(folder / "journal.sqlite") as journal:
+        controller = Controller(the_plan, settings, cloud.provider(), journal, lambda *_: None)
+        while not cloud.over:
+            controller.run_tick()
+            cloud.advance()
+
+
 def main(first: int, last: int) -> int:
     """Run seeds from first to before last; the exit code is 1 if one failed."""
     table = MotoTable()
@@ -71,6 +93,7 @@ def main(first: int, last: int) -> int:
     folder = Path(tempfile.mkdtemp(prefix="spotwise-crash-", dir=cluster.folder.parent))
     failed = 0
     try:
+        warm_up(folder / "warm")
         journals = Journals(cluster)
         for seed in range(first, last):
             table.clear()
