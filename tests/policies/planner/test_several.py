@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from policies.planner import SemiMarkovPlanner, TickModel
 from policies.planner.cache import TableCache
+from policies.planner.several.costs import write_seen_costs
 from policies.planner.several.phases import Phases, chain_of
 from policies.planner.several.policy import MOST_POOLS
 from policies.planner.several.tables import SeveralTables
@@ -84,6 +85,55 @@ def test_tables_are_the_exact_programme(
                     found = tables.value[list(tables.levels).index(left), i, place, joint]
                     wanted = exact(left, float(tables.slack_minutes[i]), place, now)
                     assert found == pytest.approx(wanted, abs=1e-5)
+
+
+def expectation(tables: SeveralTables, level: int, at: int, place: int, weights: list[np.ndarray]) -> float:
+    """Mean of one entry of a table over the joint phases of independent pools."""
+    joint = np.ones(1)
+    for weight in weights:
+        joint = (weight[:, None] * joint[None]).ravel()  # the first pool's digit is the lowest
+    return float(joint @ tables.value[level, at, place])
+
+
+@pytest.mark.parametrize("pools", [2, 3, 5])
+@pytest.mark.parametrize("known", [True, False])
+def test_costs_are_expectations_over_the_joint_phases(pools: int, known: bool) -> None:
+    """Against plain sums, where time and slack after every action lie on the grid."""
+    rng = np.random.default_rng(pools)
+    phases = Phases.of(TickModel.of(model(), TICK), TICK, 1, 1)
+    ratio = tuple((0.3 + 0.1 * np.arange(pools)).tolist())
+    tables = SeveralTables.solve(
+        phases, tick_minutes=10, overhead_minutes=2, ratios=ratio, horizon_ticks=12, most_slack_minutes=50
+    )
+    drawn = rng.random((1, pools, 2, phases.size))
+    if known:
+        drawn[0, np.arange(pools), rng.integers(0, 2, pools)] = 0.0
+    drawn /= drawn.sum(axis=(2, 3), keepdims=True)
+    grid, levels = list(tables.slack_minutes), list(tables.levels)
+    for held in range(pools + 2):
+        odds = drawn.copy()
+        if held >= 2:  # a pool that is held has spot
+            odds[0, held - 2] = [[0.0] * phases.size, phases.step[1]]
+        costs = np.empty((1, pools + 2))
+        write_seen_costs(
+            np.arange(1), 10.0, 2.0, np.array([ratio]), np.array([5400.0]), np.array([6600.0]), np.zeros(1),
+            np.array([held]), odds, tables.slack_minutes, tables.levels, tables.value, costs,
+        )  # fmt: skip
+        level, stay, launch, idle = levels.index(10), grid.index(20.0), grid.index(18.0), grid.index(10.0)
+        both = [odds[0, p].sum(axis=0) for p in range(pools)]
+        wanted = [expectation(tables, level, idle, 0, both)]
+        wanted.append(1.0 + expectation(tables, level, stay if held == 1 else launch, 1, both))
+        for p in range(pools):
+            at = stay if held == p + 2 else launch
+            found = [odds[0, p, 1] if q == p else both[q] for q in range(pools)]
+            failed = [odds[0, p, 0] if q == p else both[q] for q in range(pools)]
+            there = odds[0, p, 1].sum()
+            kept = 0.0 if held == 0 else 1.0 if held == 1 else ratio[held - 2]
+            cost = there * ratio[p] + expectation(tables, level, at, p + 2, found)
+            cost += (1.0 - there) * kept
+            cost += expectation(tables, level, idle if held == 0 else stay, held, failed)
+            wanted.append(cost)
+        np.testing.assert_allclose(costs[0], wanted, atol=1e-6)
 
 
 def test_phases_keep_the_long_run_shares_and_order_states_by_outlook() -> None:
