@@ -166,7 +166,7 @@ class Controller:
         self._told_unplanned: set[str] = set()
         self._spent = journal.last_figure(self._spend)
         self._waiting: frozenset[str] = frozenset()
-        self._retries = 0
+        self._retry_seconds = 0.0
         self._decided = journal.last_decided(self.mode, plan.checksum)
 
     @property
@@ -240,10 +240,10 @@ class Controller:
         """When to look again: at the next tick, and before that if this look left something open."""
         tick = self.next_tick(report.now)
         if not report.again:
-            self._retries = 0
+            self._retry_seconds = 0.0
             return tick
-        wait = min(FIRST_RETRY_SECONDS * 2.0**self._retries, LONGEST_RETRY_SECONDS)
-        self._retries += 1
+        wait = min(max(2.0 * self._retry_seconds, FIRST_RETRY_SECONDS), LONGEST_RETRY_SECONDS)
+        self._retry_seconds = wait
         return min(tick, report.now + wait)
 
     @property

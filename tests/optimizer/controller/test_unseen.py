@@ -251,3 +251,15 @@ def test_prices_of_the_regions_that_answer_are_used() -> None:
         with pytest.raises(Partly, match="eu-west-1") as error:
             provider.prices.quotes([pool for one in the_plan.workloads for pool in one.pools])
         assert set(error.value.found) == {"aws/us-east-1a/m5.large"}
+
+
+def test_looks_that_find_nothing_for_weeks_come_at_most_every_five_minutes(begin: Begin) -> None:
+    of = market([[9] * 99], tick_seconds=3600)
+    the_plan = plan(of, job(of))
+    run = begin(the_plan, SimulatedCloud(of, the_plan))
+    now = START.timestamp()
+    waits = [run.controller.next_look(Report(0, now, again=True)) - now for _ in range(3000)]
+    assert waits[:5] == [10.0, 20.0, 40.0, 80.0, 160.0]
+    assert set(waits[5:]) == {300.0}
+    assert run.controller.next_look(Report(0, now)) - now == 3600.0
+    assert run.controller.next_look(Report(0, now, again=True)) - now == 10.0
