@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from policies.planner.grid import WIDE, slack_grid, time_levels, with_due_time
+from policies.planner.grid import CLOSE, WIDE, slack_grid, time_levels, with_due_time
 from simulator.deadline.observation import FloatArray, IntArray
 from simulator.synthetic.semi_markov import SemiMarkovModel
 
@@ -125,10 +125,14 @@ class PlannerTables:
             late_minutes: From the due time to the deadline. A job that is done with less slack was late.
             late_rate: Cost of a minute of lateness, on-demand ticks.
         """
-        grid = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes, WIDE)
+        # a cost of lateness bends the cost-to-go: sparse entries would cost a per cent
+        spacing = CLOSE if late_rate > 0.0 else WIDE
+        grid = slack_grid(tick_minutes, overhead_minutes, most_slack_minutes, spacing)
         if late_rate > 0.0:
-            grid = with_due_time(grid, tick_minutes, overhead_minutes, most_slack_minutes, late_minutes, WIDE)
-        levels = time_levels(horizon_ticks, WIDE)
+            grid = with_due_time(
+                grid, tick_minutes, overhead_minutes, most_slack_minutes, late_minutes, spacing
+            )
+        levels = time_levels(horizon_ticks, spacing)
         slot = np.full(int(levels[-1]) + 1, -1, np.int64)
         slot[levels] = np.arange(len(levels))
         types, _, buckets = model.hazard.shape
