@@ -99,6 +99,7 @@ def from_the_bill(block: str) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_from_a_bill_to_a_controller_on_the_fake_aws(tmp_path: Path) -> None:
     folder = tmp_path / "clone"
     taken = run_blocks([block for block in blocks() if from_the_bill(block)], folder)
