@@ -228,12 +228,8 @@ class DeadlineBatch:
         self.counts = np.zeros((size, 6), np.int32)
         self.done: BoolArray = np.ones(size, np.bool_)
         self.missed: BoolArray = np.zeros(size, np.bool_)
-        terms = StackTerms.none() if stack.terms is None else stack.terms
-        self._varied = stack.terms is not None
-        self._throughput, self._location = terms.throughput, terms.location
-        self._moves = (terms.move_seconds, terms.move_usd)
-        self._local_price, self._data = terms.on_demand_price, terms.data
-        self.home = np.zeros(size if self._varied else 0, np.int64)
+        self._terms = None if stack.terms is None else stack.terms.arrays
+        self.home = np.zeros(0 if stack.terms is None else size, np.int64)
         self._tick_cost = np.zeros(size)
         self._available: BoolArray = np.zeros((size, stack.pools), np.bool_)
         self._spot_price = np.zeros((size, stack.pools))
@@ -342,8 +338,8 @@ class DeadlineBatch:
             self.counts,
         ):
             array[which] = 0
-        if self._varied:
-            self.home[which] = self._data[self.market[which]]
+        if self.stack.terms is not None:
+            self.home[which] = self.stack.terms.data[self.market[which]]
         self.done[which] = False
         self.missed[which] = False
         self._look()
@@ -386,8 +382,8 @@ class DeadlineBatch:
             due_left=self.due - elapsed,
             lateness_price=self.lateness_price,
         )
-        if self._varied:
-            self._show_terms(common)
+        if self.stack.terms is not None:
+            self._show_terms(common, self.stack.terms)
         if self.observability == "full":
             return common
         values = {field.name: getattr(common, field.name) for field in fields(common)}
@@ -396,14 +392,14 @@ class DeadlineBatch:
             **values, knowledge_age=self.knowledge_age, probes=int(self.observability == "probed")
         )
 
-    def _show_terms(self, seen: DeadlineObservation) -> None:
+    def _show_terms(self, seen: DeadlineObservation, terms: StackTerms) -> None:
         m = self.market
         row = np.minimum(self.start + self.tick, self.stack.ticks[m] - 1)
-        seen.throughput, seen.location = self._throughput[m], self._location[m]
-        seen.move_seconds, seen.move_usd = self._moves[0][m], self._moves[1][m]
+        seen.throughput, seen.location = terms.throughput[m], terms.location[m]
+        seen.move_seconds, seen.move_usd = terms.move_seconds[m], terms.move_usd[m]
         seen.home = self.home
         scale = self.on_demand_scale * (self.nodes - self.committed)
-        seen.local_on_demand_price = self._local_price[m, :, row] * scale[:, None]
+        seen.local_on_demand_price = terms.on_demand_price[m, :, row] * scale[:, None]
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Copies of the state arrays by name; `restore` on the same stack continues exactly here."""
@@ -423,7 +419,7 @@ class DeadlineBatch:
         self._look()
 
     def _state_names(self) -> tuple[str, ...]:
-        names = (*STATE, "home") if self._varied else STATE
+        names = STATE if self.stack.terms is None else (*STATE, "home")
         return names if self.observability == "full" else (*names, "known_available", "knowledge_age")
 
     def step(self, action: IntArray) -> FloatArray:
@@ -463,11 +459,7 @@ class DeadlineBatch:
             self.checkpoint_interval,
             self.spot_scale,
             self.on_demand_scale,
-            self._varied,
-            self._throughput,
-            self._location,
-            *self._moves,
-            self._local_price,
+            self._terms,
             action,
             self.tick,
             self.work_left,
@@ -517,8 +509,7 @@ class DeadlineBatch:
             self.committed,
             self.spot_scale,
             self.on_demand_scale,
-            self._varied,
-            self._local_price,
+            self._terms,
             self.home,
             self.tick,
             self.done,

@@ -10,6 +10,9 @@ F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 I4 = NDArray[np.int32]
 B1 = NDArray[np.bool_]
+Terms = tuple[F8, I8, F8, F8, F8]
+"""Throughput and location of pools (M, P), seconds and USD of moves (M, L, L), local on-demand price
+(M, L, T)."""
 
 EPSILON_SECONDS = 1e-6
 """Work or time below this is none: sums of whole and binary-exact seconds stay far inside it."""
@@ -43,12 +46,7 @@ def advance(  # noqa: C901 - the one compiled kernel; its branches are the rules
     checkpoint_interval: F8,
     spot_scale: F8,
     on_demand_scale: F8,
-    varied: bool,
-    throughput: F8,  # (M, P)
-    location: I8,  # (M, P)
-    move_seconds: F8,  # (M, L, L)
-    move_usd: F8,  # (M, L, L)
-    local_price: F8,  # (M, L, T)
+    terms: Terms | None,
     action: I8,
     tick: I8,
     work_left: F8,
@@ -71,10 +69,10 @@ def advance(  # noqa: C901 - the one compiled kernel; its branches are the rules
     is done. An action for a pool without capacity is a failed launch: the job is idle, or with
     `stays` it goes on where it is.
 
-    With `varied` pools differ by the terms of `simulator.deadline.terms` (otherwise those arrays are not
-    looked at): a pool does `throughput` seconds of work per productive second; a launch away from the data,
-    which lie in location `home`, takes `move_seconds` more and costs `move_usd`, and the data are there when
-    the job begins to work; on-demand capacity is had where the data are, at `local_price`.
+    With `terms` pools differ as `simulator.deadline.terms` says (without, all of that is compiled away): a
+    pool does its throughput in seconds of work per productive second; a launch away from the data, which lie
+    in location `home`, takes the move's seconds more and costs its USD, and the data are there when the job
+    begins to work; on-demand capacity is had where the data are, at the local price.
     """
     for i in range(action.shape[0]):
         tick_cost[i] = 0.0
@@ -99,29 +97,32 @@ def advance(  # noqa: C901 - the one compiled kernel; its branches are the rules
                 counts[i, 0] += 1
                 pending[i] = restart_overhead[i]
                 unsaved[i] = 0.0
-                if varied:
-                    there = home[i] if choice == 1 else location[m, choice - 2]
+                if terms is not None:
+                    there = home[i] if choice == 1 else terms[1][m, choice - 2]
                     if there < 0:
-                        there = cheapest_location(local_price, m, t)
+                        there = cheapest_location(terms[4], m, t)
                     if home[i] < 0:
                         home[i] = there
-                    pending[i] += move_seconds[m, home[i], there]
-                    fee = move_usd[m, home[i], there]
+                    pending[i] += terms[2][m, home[i], there]
+                    fee = terms[3][m, home[i], there]
             if choice == 1:
                 counts[i, 4] += 1
-                price = local_price[m, home[i], t] if varied else on_demand_price[m, t]
+                price = on_demand_price[m, t]
+                if terms is not None:
+                    price = terms[4][m, home[i], t]
                 price = price * on_demand_scale[i] * (nodes[i] - committed[i])
             else:
                 counts[i, 5] += 1
                 price = spot_price[m, choice - 2, t] * spot_scale[i] * nodes[i]
-                if varied:
-                    speed = throughput[m, choice - 2]
+                if terms is not None:
+                    speed = terms[0][m, choice - 2]
             tick_cost[i] = price * tick_seconds / 3600.0 + fee
             needed = min(span, pending[i] + work_left[i] / speed)
             productive = max(span - pending[i], 0.0) * speed
             pending[i] = max(pending[i] - tick_seconds, 0.0)
-            if varied and choice >= 2 and pending[i] == 0.0:
-                home[i] = location[m, choice - 2]
+            if terms is not None:  # noqa: SIM102 - alone, so that it is compiled away
+                if choice >= 2 and pending[i] == 0.0:
+                    home[i] = terms[1][m, choice - 2]
             work_left[i] -= productive
             if checkpoint_interval[i] > 0.0:
                 unsaved[i] = (unsaved[i] + productive) % checkpoint_interval[i]
@@ -157,8 +158,7 @@ def look(
     committed: I8,
     spot_scale: F8,
     on_demand_scale: F8,
-    varied: bool,
-    local_price: F8,  # (M, L, T)
+    terms: Terms | None,
     home: I8,
     tick: I8,
     done: B1,
@@ -176,9 +176,9 @@ def look(
             available_out[i, p] = capacity[m, p, t] >= nodes[i]
             spot_out[i, p] = spot_price[m, p, t] * spot_scale[i] * nodes[i]
         price = on_demand_price[m, t]
-        if varied:
-            place = home[i] if home[i] >= 0 else cheapest_location(local_price, m, t)
-            price = local_price[m, place, t]
+        if terms is not None:
+            place = home[i] if home[i] >= 0 else cheapest_location(terms[4], m, t)
+            price = terms[4][m, place, t]
         on_demand_out[i] = price * on_demand_scale[i] * (nodes[i] - committed[i])
 
 

@@ -244,18 +244,7 @@ class StackTerms:
             np.concatenate([part.data for part in parts]),
         )
 
-    @classmethod
-    def none(cls) -> StackTerms:
-        """Empty arrays, for a kernel that is told to look at none of them."""
-        return _NONE
-
-
-_NONE = StackTerms(
-    PoolTerms(),
-    np.empty((0, 0)),
-    np.empty((0, 0), np.int64),
-    np.empty((0, 0, 0)),
-    np.empty((0, 0, 0)),
-    np.empty((0, 0, 0)),
-    np.empty(0, np.int64),
-)
+    @property
+    def arrays(self) -> tuple[FloatArray, IntArray, FloatArray, FloatArray, FloatArray]:
+        """What `kernel.advance` is given."""
+        return self.throughput, self.location, self.move_seconds, self.move_usd, self.on_demand_price
