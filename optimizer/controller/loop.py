@@ -42,6 +42,7 @@ from optimizer.controller.report import MOVES_TOLD, Report
 from optimizer.controller.services import ServiceFleet
 from optimizer.controller.shadow import PREFIX, Belief, Shadow
 from optimizer.controller.situation import add_history, limits_of, trips_of
+from optimizer.controller.strangers import Strangers
 from optimizer.controller.unseen import Unseen, look_for
 from optimizer.plan import Plan
 from policies.protocol import Memory
@@ -162,8 +163,7 @@ class Controller:
         self._sight: Sight | None = None
         self._expired = False
         self._tripped: frozenset[tuple[str, str, str, str]] = frozenset()
-        self.unplanned: set[str] = set()
-        self._told_unplanned: set[str] = set()
+        self._strangers = Strangers(self._known, journal, self.tell)
         self._spent = journal.last_figure(self._spend)
         self._waiting: frozenset[str] = frozenset()
         self._retry_seconds = 0.0
@@ -198,6 +198,11 @@ class Controller:
     def price(self) -> dict[str, float]:
         """Spot price by pool as of the last tick."""
         return self._sight.price if self._sight is not None else {}
+
+    @property
+    def unplanned(self) -> set[str]:
+        """Ids of held instances whose workload the plan does not have."""
+        return self._strangers.unplanned
 
     @property
     def price_age_seconds(self) -> float:
@@ -326,8 +331,8 @@ class Controller:
         unseen = look_for(sight, self.fleets, self._groups.names_of, self.pools)
         grace = self.settings.grace_seconds
         lost, adopted = take_in(self.inventory, sight, grace, unseen.hides)
-        self._tell_adopted([row for row in adopted if row.workload in self._known - self._groups.workloads])
-        self._tell_unplanned()
+        mine = [row for row in adopted if row.workload not in self._groups.workloads]
+        self._strangers.look(mine, self.inventory.all_live())
         report.lost = sum(len(rows) for rows in lost.values())
         report.lost_in = {row.pool for rows in lost.values() for row in rows if row.option == "spot"}
         gone = [row for rows in lost.values() for row in rows if row.option == "spot"]
@@ -379,31 +384,6 @@ class Controller:
         self._end_tick(report, sight, decisions, memories)
         self._acknowledge(sight)
         return report
-
-    def _tell_adopted(self, rows: Sequence[InstanceRow]) -> None:
-        """Instances that carry the tag count as the controller's own, whoever launched them."""
-        tokens = {intent.token for intent, _ in self.journal.open_intents()} if rows else set()
-        for row in rows:
-            if row.token not in tokens:
-                self.tell(
-                    "warning",
-                    "adopted",
-                    f"{row.id} carries this controller's tag for {row.workload}, but this journal did not "
-                    "launch it: it counts as the controller's own from now on, and may be terminated",
-                )
-
-    def _tell_unplanned(self) -> None:
-        """Instances of workloads that the plan does not have are nobody's: they are told and left alone."""
-        self.unplanned = {row.id for row in self.inventory.all_live() if row.workload not in self._known}
-        for row in self.inventory.all_live():
-            if row.workload not in self._known and row.id not in self._told_unplanned:
-                self.tell(
-                    "warning",
-                    "unplanned",
-                    f"{row.id} carries this controller's tag for {row.workload}, which the plan does not "
-                    "have; it is left alone: terminate it, or plan its workload",
-                )
-        self._told_unplanned = self._told_unplanned | self.unplanned
 
     def _acknowledge(self, sight: Sight) -> None:
         """Remove messages from the queue once what they announced has been answered."""
