@@ -68,11 +68,12 @@ def make_plan(found: Found, now: datetime) -> tuple[Plan | None, tuple[str, ...]
         ticks.append(known(report.market, "the market").tick_seconds)
     if not workloads:
         return None, tuple(left)
-    left += _warnings(found, {one.name for one in workloads})
+    tick = min(max(min(ticks), FASTEST_TICK), SLOWEST_TICK)
+    left += _warnings(found, {one.name for one in workloads}, tick)
     plan = Plan.seal(
         created=created,
         expires=created + timedelta(days=DAYS),
-        tick_seconds=min(max(min(ticks), FASTEST_TICK), SLOWEST_TICK),
+        tick_seconds=tick,
         inputs=found.report.inputs,
         policies=tuple(
             PolicyReference(name=name, kind=kind, bundle_sha256=bundle_sha256(name))
@@ -88,7 +89,7 @@ def make_plan(found: Found, now: datetime) -> tuple[Plan | None, tuple[str, ...]
     return plan, tuple(left)
 
 
-def _warnings(found: Found, planned: set[str]) -> list[str]:
+def _warnings(found: Found, planned: set[str], tick: int) -> list[str]:
     """What has to be known before the plan is run on a real cloud."""
     markets = [one.market for one in found.report.workloads if one.name in planned and one.market]
     told = []
@@ -104,6 +105,15 @@ def _warnings(found: Found, planned: set[str]) -> list[str]:
             f"plan.yaml names zones by ID ({numbered[0]}), which AWS does not launch by: to apply it, "
             "recommend from a market of your own account (spotwise market fetch)"
         )
+    others = {
+        one.name: one.market.tick_seconds
+        for one in found.report.workloads
+        if one.name in planned and one.market and one.market.tick_seconds != tick
+    }
+    told += [
+        f"{name}: judged at ticks of {judged} s, but plan.yaml decides every {tick} s: cost, SLA may differ"
+        for name, judged in others.items()
+    ]
     return told
 
 

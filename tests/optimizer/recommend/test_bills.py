@@ -320,3 +320,20 @@ def test_job_that_is_covered_now_and_then_is_not_moved(report_of: Report, every:
     if stranded:
         assert job.decision.action == "change-nothing"
         assert any("job.committed" in text for text in job.decision.missing_data)
+
+
+def test_plan_of_other_ticks_than_judged_says_so(scene: Scene, tmp_path: Path) -> None:
+    rows = [machine_hours("quick", hour, 3) for hour in HOURS]
+    rows += [machine_hours("slow", hour, 3, instance_type="m5.xlarge") for hour in HOURS]
+    ledger, workloads = write_bill(tmp_path, rows)
+    fine = Market.load(scene.markets[0])
+    pools = tuple(replace(pool, instance_type="m5.xlarge") for pool in fine.pools)
+    replace(fine, pools=pools, tick_seconds=3600).save(tmp_path / "hourly.npz")
+    markets = [scene.markets[0], tmp_path / "hourly.npz"]
+    found = recommend(ledger, workloads, markets, Options(windows=8, service_policy="spothedge-2"))
+    written = write_report(_moved(_moved(found, "quick"), "slow"), tmp_path / "out", NOW)
+    assert written.plan is not None
+    assert read_plan(written.plan, now=NOW).tick_seconds == 600
+    told = [note for note in written.notes if "judged at ticks of 3600 s" in note]
+    assert len(told) == 1
+    assert told[0].startswith("slow:")
