@@ -111,7 +111,7 @@ def _warnings(found: Found, planned: set[str], tick: int) -> list[str]:
         if one.name in planned and one.market and one.market.tick_seconds != tick
     }
     told += [
-        f"{name}: judged at ticks of {judged} s, but plan.yaml decides every {tick} s: cost, SLA may differ"
+        f"{name}: judged at ticks of {judged} s, but plan.yaml decides every {tick} s: figures may differ"
         for name, judged in others.items()
     ]
     return told
