@@ -120,9 +120,14 @@ def sla_of(subject: Subject, outcome: Outcome | JobOutcome, spans: Spans) -> Sla
     target = known(subject.workload.service, "the terms").availability_target
     adjusted = outcome.adjusted
     case, market = subject.case, known(subject.market, "the market")
-    lasts = (case.cold_start_ticks if isinstance(case, Case) else 0) + 1
-    # What was never seen may still come: below 3/n with 95 % confidence, and a loss lasts a cold start.
-    unseen = 1.0 - 3.0 * lasts * market.tick_seconds / 3600.0 / spans.known_hours
+    lasts, needed = 1, 1.0
+    if isinstance(case, Case):
+        lasts += case.cold_start_ticks
+        needed -= 0.0 if case.idle is None else float(case.idle.mean())
+    # What was never seen may still come: below 3/n with 95 % confidence, and a loss lasts a cold start. Known
+    # are only the hours in which something was needed.
+    hours = max(spans.known_hours * needed, market.tick_seconds / 3600.0)
+    unseen = 1.0 - 3.0 * lasts * market.tick_seconds / 3600.0 / hours
     bound = max(min(lower_bound_of_mean(adjusted, spans), unseen), 0.0)
     return Sla(
         measure="availability",

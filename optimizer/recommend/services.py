@@ -336,14 +336,15 @@ def bound(case: Case) -> FloatArray:
     """(N,) USD that no plan which keeps the target can be below: everything known, cold starts not charged.
 
     Without cold starts ticks do not depend on one another: each is served from the cheapest capacity, and as
-    many of the dearest ticks as the target allows are not served at all.
+    many of the dearest ticks as the target allows, of those with a need, are not served at all.
     """
     stack, _ = stack_of([case], [World()])
     price = (
         stack.on_demand_price
         * (case.on_demand_price / (stack.on_demand_price.sum(axis=1) / stack.ticks))[:, None]
     )
-    missed = int(case.demand.shape[1] * (1.0 - case.availability_target) + 1e-9)
+    needed = case.demand.shape[1] * (1.0 - (np.zeros(case.windows) if case.idle is None else case.idle))
+    missed = np.floor(needed * (1.0 - case.availability_target) + 1e-9).astype(np.int64)
     capacity, spot = stack.by_tick
     cost = np.zeros(case.windows)
     _bound(capacity, spot, price, case.market, case.start, case.demand, missed, cost)
@@ -358,7 +359,7 @@ def _bound(
     market: IntArray,
     start: IntArray,
     demand: IntArray,  # (N, T)
-    missed: int,
+    missed: IntArray,
     cost: FloatArray,  # (N,), written
 ) -> None:
     ticks, pools = demand.shape[1], capacity.shape[2]
@@ -375,7 +376,7 @@ def _bound(
                     total += taken * spot_price[market[i], t, p]
                     left -= taken
             paid[k] = total + left * on_demand_price[market[i], t]
-        cost[i] = np.sort(paid)[: ticks - missed].sum()
+        cost[i] = np.sort(paid)[: ticks - missed[i]].sum()
 
 
 @njit(cache=True, nogil=True)

@@ -212,6 +212,17 @@ def test_bound_is_exact_without_cold_starts(market: Market) -> None:
         assert found[row] <= exact.cost * (1 + 1e-6)
 
 
+def test_bound_of_a_rare_service_may_miss_of_its_own_ticks_only(market: Market) -> None:
+    one = case(market, windows=3, ticks=100)
+    demand = one.demand.copy()
+    demand[:, 20:] = 0
+    demand[:, :20] += 1
+    rare = replace(one, demand=demand, idle=np.full(3, 0.8))
+    assert (bound(rare) > bound(replace(rare, idle=None))).all()
+    always = replace(one, demand=demand[:, :20])
+    assert bound(rare) == pytest.approx(bound(always))
+
+
 @pytest.mark.parametrize("policy", ["on-demand", "spot-only", "spothedge-1", "look-ahead"])
 def test_no_policy_that_keeps_the_target_is_below_the_bound(market: Market, policy: str) -> None:
     one = case(market, windows=6)
