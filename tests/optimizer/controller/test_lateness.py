@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from optimizer.cli.controller import app
 from optimizer.controller.providers.simulated import SimulatedCloud
@@ -81,7 +83,8 @@ def test_the_command_shows_when_a_job_is_due_and_what_being_late_may_cost(
     run = scene(begin, lateness_usd_per_hour=3.0)
     found = status_of(run)
     monkeypatch.setattr("optimizer.cli.controller._call", lambda *_: found)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("optimizer.cli.controller._settings", lambda _: run.controller.settings)
+    monkeypatch.setattr("rich.console.Console", partial(Console, width=200, force_terminal=False))
     app(["status", "--config", "controller.yaml"], standalone_mode=False)
     shown = capsys.readouterr().out
     assert "due 2026-01-05 08:00 UTC (lateness 6.50 USD)" in shown
