@@ -61,7 +61,7 @@ class _Actor(nn.Module):
         return correction - self.guidance * torch.cat([job[:, :2], pool[:, :, GAP]], dim=1)
 
 
-class _Towers(nn.Module):
+class Towers(nn.Module):
     """Separate actor and critic on one flat observation of any number of pools."""
 
     def __init__(self, inputs: int, width: int, guidance: float) -> None:
@@ -72,13 +72,16 @@ class _Towers(nn.Module):
         self.critic = _Encoder(width)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What stable-baselines3 asks for: actor and critic of observations (N, inputs)."""
         return self.forward_actor(x), self.forward_critic(x)
 
     def forward_actor(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, pools + 2) logits."""
         logits: torch.Tensor = self.actor(*_parts(x))
         return logits
 
     def forward_critic(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width) what the value is computed from."""
         context: torch.Tensor = self.critic(*_parts(x))[1]
         return context
 
@@ -99,13 +102,13 @@ class PoolsActorCritic(MaskableActorCriticPolicy):
         super().__init__(*arguments, **settings)
 
     def _build_mlp_extractor(self) -> None:
-        towers = _Towers(self.features_dim, self._width, self._guidance)
+        towers = Towers(self.features_dim, self._width, self._guidance)
         self.mlp_extractor = towers  # type: ignore[assignment] # same interface
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         super()._build(lr_schedule)
         self.action_net = nn.Identity()
-        for layer in cast(_Towers, self.mlp_extractor).actor.last:
+        for layer in cast(Towers, self.mlp_extractor).actor.last:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         settings = {"lr": lr_schedule(1), **self.optimizer_kwargs}

@@ -25,6 +25,7 @@ from policies.planner.fit import SHIPPED
 from policies.registry import load_policy
 from policies.shield import legal_actions
 from simulator.deadline import DeadlineBatch, DeadlineJob, DeadlineObservation, MarketStack
+from simulator.deadline.batch import Observability
 from simulator.errors import InputError
 from simulator.market import sample_market
 from simulator.synthetic.semi_markov import load_model
@@ -107,7 +108,7 @@ def test_without_corrections_it_decides_as_the_planner(planner: SemiMarkovPlanne
     ("pools", "observability"), [(1, "full"), (3, "full"), (3, "occupied"), (7, "probed")]
 )
 def test_decisions_are_legal_whatever_the_weights_say(
-    planner: SemiMarkovPlanner, pools: int, observability: str
+    planner: SemiMarkovPlanner, pools: int, observability: Observability
 ) -> None:
     policy = GuidedPools("p", planner, 0.0, (PoolNetwork.of(arrays(7, 3.0)),))
     market = sample_market()
@@ -160,12 +161,14 @@ def test_a_bundle_keeps_the_decisions(planner: SemiMarkovPlanner, tmp_path: Path
     members = [arrays(1), arrays(2)]
     policy = GuidedPools("net", planner, 2.0, tuple(PoolNetwork.of(each) for each in members))
     parameters, weights = bundle_parts(planner.model, 2.0, members)
-    manifest = BundleManifest(
-        name="net",
-        kind="deadline",
-        algorithm=ALGORITHM,
-        feature_names=list(FEATURE_NAMES),
-        parameters=parameters,
+    manifest = BundleManifest.model_validate(
+        {
+            "name": "net",
+            "kind": "deadline",
+            "algorithm": ALGORITHM,
+            "feature_names": list(FEATURE_NAMES),
+            "parameters": parameters,
+        }
     )
     path = tmp_path / "net.policy"
     write_bundle(path, manifest, weights)

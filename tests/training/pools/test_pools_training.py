@@ -15,6 +15,7 @@ from policies.planner.fit import SHIPPED
 from policies.registry import load_policy
 from policies.shield import legal_actions
 from simulator.deadline import DeadlineBatch, DeadlineJob, MarketStack
+from simulator.deadline.batch import Observability
 from simulator.deadline.optimum import clairvoyant_optimum
 from simulator.deadline.replay import Windows
 from simulator.deadline.terms import PoolTerms
@@ -23,7 +24,7 @@ from simulator.market import sample_market
 from simulator.synthetic.semi_markov import load_model
 from training.pools.episodes import LONGEST_TICKS, PoolJobs, pool_markets
 from training.pools.judge import difference, judge, report, without_group
-from training.pools.network import GUIDANCE, PoolsActorCritic, member_arrays
+from training.pools.network import GUIDANCE, PoolsActorCritic, Towers, member_arrays
 from training.pools.recipe import PoolsRecipe, guided_pools, train_pools, write_pools
 from training.several_pools import Fold
 
@@ -37,7 +38,7 @@ def markets() -> EpisodeMarkets:
     return pool_markets(series, RATIOS, load_model(SHIPPED), pools=3, markets=2, seed=0)
 
 
-def environment(markets: EpisodeMarkets, observability: str = "full") -> PoolsVecEnv:
+def environment(markets: EpisodeMarkets, observability: Observability = "full") -> PoolsVecEnv:
     return PoolsVecEnv(
         markets,
         24,
@@ -72,11 +73,11 @@ def test_rewards_over_several_pools_sum_to_minus_the_regret() -> None:
 
 @pytest.mark.parametrize("observability", ["full", "occupied"])
 def test_observations_are_what_the_policy_sees_in_production(
-    markets: EpisodeMarkets, observability: str
+    markets: EpisodeMarkets, observability: Observability
 ) -> None:
     env = environment(markets, observability)
     planner = SemiMarkovPlanner(load_model(SHIPPED), cache_bytes=2_000_000_000)
-    seen = env.reset()
+    seen = np.asarray(env.reset())
     memory = {name: np.array(array) for name, array in planner.reset(env.num_envs, 3).items()}
     blank, rng, ended = planner.reset(1, 3), np.random.default_rng(0), 0
     for _ in range(160):
@@ -85,7 +86,8 @@ def test_observations_are_what_the_policy_sees_in_production(
         legal = advice.legal
         np.testing.assert_allclose(describe(observed, advice).flat, seen, atol=1e-4)
         np.testing.assert_array_equal(legal, env.action_masks())
-        seen, _, done, _ = env.step(np.where(legal, rng.random(legal.shape), -1).argmax(axis=1))
+        after_step, _, done, _ = env.step(np.where(legal, rng.random(legal.shape), -1).argmax(axis=1))
+        seen = np.asarray(after_step)
         memory = {name: np.array(array) for name, array in after.items()}
         for name, array in memory.items():
             array[done] = blank[name][0]
@@ -100,7 +102,9 @@ def test_torch_and_numpy_compute_the_same_and_begin_as_the_planner(
     env = environment(markets)
     torch.manual_seed(0)
     policy = PoolsActorCritic(env.observation_space, env.action_space, lambda _: 1e-3)
-    actor = policy.mlp_extractor.actor
+    towers = policy.mlp_extractor
+    assert isinstance(towers, Towers)
+    actor = towers.actor
     rng = np.random.default_rng(0)
     seen = Described(
         rng.standard_normal((6, len(JOB_NAMES))).astype(np.float32),
