@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer.controller.inventory import Inventory
+from optimizer.controller.journal import InstanceRow
 from optimizer.plan import DeadlineWorkload
 from policies.protocol import Memory
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineObservation
@@ -117,21 +118,47 @@ class JobFleet:
     def anew(self, inventory: Inventory) -> list[str]:
         """Jobs that run where they ran at the last look, on instances that were launched since.
 
-        A tick that a crash left unfinished lost the ones before: the new ones are adopted.
+        A tick that a crash left unfinished lost the ones before: the new ones are adopted. One that the cloud
+        does not show any more is no reason to believe that the run goes on.
         """
         old, new = Counter[int](), set()
         for instance in inventory.all_live():
             row = self.row.get(instance.workload)
             if row is None:
                 continue
-            column = self.column[row].get(instance.pool)
-            spot = column is not None and self.placement[row] == FIRST_SPOT + column
-            if spot if instance.option == "spot" else self.placement[row] == ON_DEMAND:
+            if self._ran_in(row, instance):
                 if instance.launched_at > self.at[row]:
                     new.add(row)
-                else:
+                elif inventory.shown(instance.id):
                     old[row] += 1
         return [self.names[row] for row in sorted(new) if old[row] < self.nodes[row]]
+
+    def ends(
+        self, lost: Mapping[str, Sequence[InstanceRow]], earlier: Mapping[str, float]
+    ) -> dict[str, float | None]:
+        """When the run that a job was in at the last look ended; None = nobody knows.
+
+        An instance elsewhere was launched in a tick that a crash left unfinished: its end says nothing of
+        that run.
+
+        Args:
+            lost: Instances that ended since, by workload.
+            earlier: First ends that the journal knows of, by workload.
+        """
+        ended: dict[str, float | None] = {}
+        for name in {*lost, *earlier} & self.row.keys():
+            mine = [one for one in lost.get(name, ()) if self._ran_in(self.row[name], one)]
+            known = [one.ended_at for one in mine if one.ended_at is not None]
+            known += [earlier[name]] if name in earlier and (known or not lost.get(name)) else []
+            ended[name] = min(known, default=None)
+        return ended
+
+    def _ran_in(self, row: int, instance: InstanceRow) -> bool:
+        """Whether an instance is where a job ran at the last look."""
+        if instance.option == "on-demand":
+            return bool(self.placement[row] == ON_DEMAND)
+        column = self.column[row].get(instance.pool)
+        return column is not None and bool(self.placement[row] == FIRST_SPOT + column)
 
     def on_demand_pools(self, row: int, inventory: Inventory) -> Counter[str]:
         """On-demand instances of a job by pool."""

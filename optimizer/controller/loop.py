@@ -413,20 +413,14 @@ class Controller:
     def _account(
         self, sight: Sight, lost: Mapping[str, Sequence[InstanceRow]], unseen: AbstractSet[str]
     ) -> dict[str, set[str]]:
-        ended: dict[str, float | None] = {
-            name: min((row.ended_at for row in rows if row.ended_at is not None), default=None)
-            for name, rows in lost.items()
-        }
-        for name, moment in self._ended.items():
-            since = ended.get(name, moment)
-            ended[name] = None if since is None else min(since, moment)
-        self._ended = {}
+        earlier, self._ended = self._ended, {}
         interrupted: dict[str, set[str]] = {}
         before = self.cost
         unvouched = self.inventory.unvouched() | unseen
         for fleet, _ in self.jobs:
             late, done = fleet.missed.copy(), fleet.done.copy()
             held, anew = fleet.held(self.inventory), fleet.anew(self.inventory)
+            ended = fleet.ends(lost, earlier)
             interrupted[fleet.key] = set(fleet.look(sight.now, held, ended, unvouched, anew))
             fleet.adopt(fleet.held(self.inventory), self.inventory, sight.now)
             tell_of_jobs(fleet, done, late, self._acts, self.tell)

@@ -50,6 +50,11 @@ def test_two_leaders_through_each_strike() -> None:
     assert sum(one["takeovers"] for one in verdicts) > len(verdicts)
 
 
+def test_the_end_of_what_an_unfinished_tick_launched_is_not_the_end_of_the_run_before() -> None:
+    """The schedule that found it: a job was given up 600 s of work too early."""
+    run(139, 140, timeout=280)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("block", range(BLOCKS))
