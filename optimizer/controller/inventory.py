@@ -69,10 +69,6 @@ class Inventory:
         """Workloads that hold an instance by the journal's word only: it was not shown since the restart."""
         return {self.rows[one].workload for one in self._unvouched if self.rows[one].state == "live"}
 
-    def shown(self, instance: str) -> bool:
-        """Whether the last look showed this instance."""
-        return instance not in self._absent
-
     def workloads(self) -> Iterable[str]:
         """Workloads that hold anything."""
         return [name for name, rows in self._live.items() if rows]

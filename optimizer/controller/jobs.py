@@ -118,8 +118,7 @@ class JobFleet:
     def anew(self, inventory: Inventory) -> list[str]:
         """Jobs that run where they ran at the last look, on instances that were launched since.
 
-        A tick that a crash left unfinished lost the ones before: the new ones are adopted. One that the cloud
-        does not show any more is no reason to believe that the run goes on.
+        A tick that a crash left unfinished lost the ones before: the new ones are adopted.
         """
         old, new = Counter[int](), set()
         for instance in inventory.all_live():
@@ -129,7 +128,7 @@ class JobFleet:
             if self._ran_in(row, instance):
                 if instance.launched_at > self.at[row]:
                     new.add(row)
-                elif inventory.shown(instance.id):
+                else:
                     old[row] += 1
         return [self.names[row] for row in sorted(new) if old[row] < self.nodes[row]]
 
@@ -149,7 +148,7 @@ class JobFleet:
         for name in {*lost, *earlier} & self.row.keys():
             mine = [one for one in lost.get(name, ()) if self._ran_in(self.row[name], one)]
             known = [one.ended_at for one in mine if one.ended_at is not None]
-            known += [earlier[name]] if name in earlier and (known or not lost.get(name)) else []
+            known += [earlier[name]] if name in earlier and (known or not mine) else []
             ended[name] = min(known, default=None)
         return ended
 
