@@ -34,7 +34,7 @@ class Spacing:
 
 CLOSE = Spacing()
 WIDE = Spacing((0.4, 3.0, 8.0), 1.6, (6, 2, 1))
-"""Takes a third of the memory, and costs 0.1 points of the way to the optimum."""
+"""Takes a quarter of the memory, and costs about 0.1 points of the way to the optimum."""
 
 
 def slack_grid(
