@@ -56,6 +56,13 @@ def test_the_end_of_what_an_unfinished_tick_launched_is_not_the_end_of_the_run_b
     run(628, 629, timeout=140)
 
 
+def test_a_job_that_nobody_led_for_long_is_done_all_the_same() -> None:
+    """Forty minutes without a leader make a gang late by twenty: it ends after the usual ticks."""
+    [verdict] = run(561, 562, timeout=140)
+    assert verdict["missed"] == ["gang"]
+    assert verdict["leaderless_seconds"] >= 1800.0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("block", range(BLOCKS))

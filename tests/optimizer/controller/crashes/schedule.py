@@ -46,6 +46,8 @@ STRIKES: tuple[Strike, ...] = (
 )
 NEED = {"single": 1, "gang": 2, "web": 2}
 TICKS, LAST_STRIKE = 20, 14
+LONGEST = 25
+"""Ticks that a schedule has if a job that nobody led for long is not done in the usual ones."""
 STEPS = 4
 """Looks at the lease per tick, as the daemon does between ticks."""
 SHARE = 0.15
@@ -203,7 +205,9 @@ class Schedule:
         try:
             for seat in self._seats:
                 self._heal(seat)
-            for step in range(TICKS * STEPS):
+            for step in range(LONGEST * STEPS):
+                if step >= TICKS * STEPS and step % STEPS == 0 and self._all_done():
+                    break
                 self._step = step
                 self._time.now = begun + step * tick / STEPS
                 if step and step % STEPS == 0:
@@ -441,11 +445,14 @@ class Schedule:
             self.verdict.leaderless_seconds += self._market.tick_seconds
         self._tick_led = False
 
+    def _all_done(self) -> bool:
+        return self._facts is not None and set(self._facts["done"]) == {"single", "gang"}
+
     def _finish(self) -> None:
         if self._facts is None:
             raise ScheduleError("nobody ever led")
         self.verdict.missed = list(self._facts["missed"])
-        if set(self._facts["done"]) != {"single", "gang"}:
+        if not self._all_done():
             raise ScheduleError(f"only {self._facts['done']} are done")
         for name, meter in self._meters.items():
             if meter.short > self.verdict.stopped_seconds:
