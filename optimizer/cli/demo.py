@@ -74,7 +74,7 @@ def demo(
         described = {"report": str(bill.report), "headline": bill.headline}
         typer.echo(json.dumps({**printed, "service": found.service.figures(), "bill": described}, indent=2))
         return
-    from optimizer.cli.evaluate import summary_table
+    from optimizer.cli.evaluate_jobs import summary_table
     from optimizer.cli.evaluate_service import service_table
     from optimizer.demo.service_part import TITLE
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from simulator.errors import InputError
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 app = typer.Typer()
 
 JOBS, SERVICES = "Deadline jobs", "Services"
-LABEL_WIDTH = 20
-"""Longest label in the table; of a longer one the end is shown, where paths differ."""
-DEFAULT_POLICIES = ("on-demand", "spot-when-available", "greedy", "uniform-progress", "planner")
 
 
 @app.command("evaluate")
@@ -187,77 +180,20 @@ def evaluate(
             out=out, progress=progress, as_json=as_json,
         )  # fmt: skip
         return
-    reference = reference or "uniform-progress"
-    from dataclasses import replace
+    from optimizer.cli.evaluate_jobs import JobOptions, evaluate_jobs
 
-    from rich.console import Console
-
-    from optimizer.cli.terms import pool_terms
-    from simulator.deadline import DeadlineJob
-    from simulator.deadline.batch import check_observability
-    from simulator.market import Market, ticks_for
-    from training.evaluation import evaluate as judge
-    from training.evaluation import windows_of
-
-    job = replace(
-        DeadlineJob.with_checkpoint_cost(
-            work_hours * 3600.0,
-            deadline_hours * 3600.0,
-            restart_overhead_minutes * 60.0,
-            checkpoint_interval_minutes * 60.0,
-            checkpoint_cost_minutes * 60.0,
-            nodes,
-            pool_terms(
-                throughput or (),
-                move or (),
-                move_minutes,
-                move_usd,
-                data_gb,
-                egress_usd_per_gb,
-                copy_mb_per_second,
-                data_region,
-            ),
+    evaluate_jobs(
+        market,
+        policy,
+        JobOptions(
+            work_hours, deadline_hours, restart_overhead_minutes, checkpoint_interval_minutes,
+            checkpoint_cost_minutes, nodes, due_hours, lateness_usd_per_hour, committed,
+            tuple(throughput or ()), tuple(move or ()), move_minutes, move_usd, data_gb, egress_usd_per_gb,
+            copy_mb_per_second, data_region, observability, window_stride, pools or "each",
+            reference or "uniform-progress", seed,
         ),
-        due_seconds=None if due_hours is None else due_hours * 3600.0,
-        lateness_usd_per_hour=lateness_usd_per_hour,
-        committed=committed,
-    )
-    markets = [(str(path), Market.load(path)) for path in market]
-    stride = (
-        window_stride
-        if window_stride is not None
-        else ticks_for(job.deadline_seconds, markets[0][1].tick_seconds)
-    )
-    windows = windows_of(markets, job, stride, pools or "each")
-    errors = Console(stderr=True)
-    with errors.status("") as status:
-        if not progress:
-            status.stop()
-        evaluation = judge(
-            policy or list(DEFAULT_POLICIES),
-            windows,
-            job,
-            reference=reference,
-            observability=check_observability(observability),
-            seed=seed,
-            watch=lambda label: status.update(f"{len(windows.start)} windows: {label}"),
-        )
-    summary = evaluation.summary(reference)
-    if out is not None:
-        write_text(out, evaluation.table.to_csv(index=False))
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2))
-        return
-    console = Console()
-    console.print(summary_table(summary))
-    soft = "" if due_hours is None else f"({lateness_usd_per_hour:g} USD/h from {due_hours:g} h on), "
-    console.print(
-        f"{summary['episodes']} windows of {', '.join(str(path) for path in market)}; "
-        f"{work_hours:g} h of work due in {deadline_hours:g} h, {soft}"
-        f"restart overhead {restart_overhead_minutes:g} min; "
-        f"gap closed: 0 % = uniform-progress, 100 % = clairvoyant optimum",
-        highlight=False,
-    )
+        out=out, progress=progress, as_json=as_json,
+    )  # fmt: skip
 
 
 def _refuse_options_of_others(ctx: typer.Context, workload: str) -> None:
@@ -287,49 +223,3 @@ def _refuse_copies(market: list[Path]) -> None:
     for path in market:
         if path.is_file() and (other := seen.setdefault(sha256_of(path), path)) is not path:
             raise InputError(f"{path}: the same market as {other}; give each market once")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, with its folders.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def summary_table(summary: dict[str, Any]) -> Table:
-    """The summary of `training.evaluation.Evaluation` as a table of at most 80 columns."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("policy", no_wrap=True)
-    for heading in ("USD", "95 %", "of on-demand", "gap closed", "late"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for label, row in summary["policies"].items():
-        cost, gap = row["cost_usd"], row["gap_closed"]
-        table.add_row(
-            label if len(label) <= LABEL_WIDTH else f"…{label[1 - LABEL_WIDTH :]}",
-            f"{cost['mean']:.2f}",
-            f"{cost['ci95'][0]:.1f}-{cost['ci95'][1]:.1f}",
-            f"{row['relative_to_on_demand']:.1%}",
-            "-" if gap is None else f"{gap:.1%}",
-            str(row["missed_deadlines"]),
-        )
-    optimum = summary["clairvoyant_optimum"]
-    cost = optimum["cost_usd"]
-    table.add_section()
-    table.add_row(
-        "clairvoyant optimum",
-        f"{cost['mean']:.2f}",
-        f"{cost['ci95'][0]:.1f}-{cost['ci95'][1]:.1f}",
-        f"{optimum['relative_to_on_demand']:.1%}",
-        "100.0%",
-        "0",
-    )
-    return table

@@ -65,7 +65,7 @@ def evaluate_service(
     """
     from rich.console import Console
 
-    from optimizer.cli.evaluate import write_text
+    from optimizer.cli.output import write_text
     from simulator.market import Market, ticks_for
     from training.service.evaluation import evaluate_services, windows_and_services
 

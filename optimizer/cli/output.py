@@ -7,6 +7,7 @@ import math
 import sys
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -85,3 +86,16 @@ def _cell(value: object) -> object:
     if isinstance(value, (list, dict, bytes)):
         return json.dumps(plain(value))
     return value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, with its folders.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
