@@ -11,6 +11,7 @@ from optimizer.controller.services import ServiceFleet
 from optimizer.plan import DeadlineWorkload, Plan, ServiceWorkload
 from policies.protocol import DeadlinePolicy
 from policies.service import ServicePolicy
+from simulator.errors import InputError
 
 Jobs = list[tuple[JobFleet, DeadlinePolicy]]
 Services = list[tuple[ServiceFleet, ServicePolicy]]
@@ -27,6 +28,10 @@ def make_fleets(plan: Plan) -> tuple[Jobs, Services]:
     for one in plan.workloads:
         kind = (one.policy, len(one.pools))
         if isinstance(one, DeadlineWorkload):
+            if one.job.terms is not None:
+                raise InputError(
+                    f"workload {one.name}: the controller does not place by throughput or data location yet"
+                )
             jobs.setdefault(kind, []).append(one)
         else:
             services.setdefault(kind, []).append(one)

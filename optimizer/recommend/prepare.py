@@ -320,6 +320,8 @@ def _case(
     tick = matched.markets[0].market.tick_seconds
     if workload.kind == "service":
         return _service(workload, found, matched, plan, rate, tick)
+    if workload.job is not None and (workload.job.throughput or workload.job.regions):
+        raise InputError(f"workload {workload.name}: throughputs and regions of jobs are not replayed yet")
     job = workload.deadline_job()
     period = math.ceil(job.deadline_seconds / tick - 1e-9)
     length = plan.hours * 3600 // tick

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optimizer.job_terms import HIGHEST_THROUGHPUT, LOWEST_THROUGHPUT
 from optimizer.plan import DeadlineWorkload, Plan, checksum_of, file_sha256, read_plan, write_plan
-from simulator.deadline import DeadlineJob
+from simulator.deadline import DeadlineJob, terms
+from simulator.deadline.terms import Move, PoolTerms
 from simulator.errors import InputError
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -103,9 +105,9 @@ def test_a_layout_that_changes_no_content_is_accepted(tmp_path: Path) -> None:
         ("launches_per_tick: 20", "launches_per_tick: 20\n  fleet: 1", "field caps.fleet"),
         ("launches_per_tick: 20", "launches_per_tick: 20\n  launches_per_tick: 21", "given twice"),
         (
-            "version: 2",
+            "version: 3",
             "version: 1",
-            "plan of version 1; this release reads 2; run `spotwise recommend` again",
+            "plan of version 1; this release reads 2 and 3; run `spotwise recommend` again",
         ),
         ("name: nightly", "name: 'two\n\n    lines'", "field workloads.0.name"),
         ("work_hours: 48.0", "work_hours: 52.0", "infeasible"),
@@ -116,7 +118,30 @@ def test_a_layout_that_changes_no_content_is_accepted(tmp_path: Path) -> None:
         ("lateness_usd_per_hour: 0.0", "lateness_usd_per_hour: 1.0", "without a due time"),
         ("lateness_usd_per_hour: 0.0", "lateness_usd_per_hour: .nan", "lateness_usd_per_hour"),
         ("checkpoint_cost_minutes: 0.0", "checkpoint_cost_minutes: 3.0", "only with an interval"),
-        ("work_hours: 48.0", "work_hours: 48.0\n  moves: []", "do not place by throughput or data location"),
+        ("work_hours: 48.0", "work_hours: 48.0\n  moves: []", "field workloads.0.moves"),
+        ("throughput: 1.0", "throughput: .nan", "field workloads.0.pools.0.throughput"),
+        ("throughput: 1.0", "throughput: 0.0", "field workloads.0.pools.0.throughput"),
+        ("throughput: 1.0", "throughput: -1.0", "field workloads.0.pools.0.throughput"),
+        ("throughput: 1.0", "throughput: 1.0e+300", "field workloads.0.pools.0.throughput"),
+        ("throughput: 1.0", "throughput: 0.5", "field workloads.0: .*throughput of 1 or more"),
+        ("checkpoint_size_gb: 0.0", "checkpoint_size_gb: -1.0", "field workloads.0.checkpoint_size_gb"),
+        ("checkpoint_size_gb: 0.0", "checkpoint_size_gb: 1.0e+300", "field workloads.0.checkpoint_size_gb"),
+        ("egress_usd_per_gb: 0.02", "egress_usd_per_gb: .inf", "field workloads.0.egress_usd_per_gb"),
+        (
+            "bandwidth_mb_per_second: 100.0",
+            "bandwidth_mb_per_second: 0",
+            "workloads.0.bandwidth_mb_per_second",
+        ),
+        (
+            "data_region: null",
+            "data_region: eu-west-1",
+            "data_region eu-west-1: no pool is there; .*us-east-1",
+        ),
+        (
+            "transfers: []",
+            "transfers: [{from_region: us-east-1, to_region: eu-west-1}]",
+            "no pool is in region eu-west-1",
+        ),
         ("policy: planner", "policy: nobody", "not under policies"),
         ("inputs:", "inputs: &x", "field inputs"),
         ("zone: us-east-1a", "zone: '../../etc'", "line "),
@@ -165,6 +190,161 @@ def test_a_job_of_the_plan_is_the_simulators(tmp_path: Path) -> None:
         lateness_usd_per_hour=0.75,
         committed=1,
     )
+
+
+WEST = {**POOL, "region": "us-west-2", "zone": "us-west-2a", "on_demand_price": 3.4}
+FASTER = {**WEST, "instance_type": "p3.8xlarge", "throughput": 1.9, "on_demand_price": 6.0}
+
+
+def wide(**changes: Any) -> dict[str, Any]:
+    """A plan whose job may run in two regions and on two types; its checkpoint takes 200 GB."""
+    values = content()
+    values["workloads"][0] |= {
+        "pools": [POOL, WEST, FASTER],
+        "data_region": "us-east-1",
+        "checkpoint_size_gb": 200.0,
+        "bandwidth_mb_per_second": 400.0,
+        "transfers": [{"from_region": "us-west-2", "to_region": "us-east-1", "egress_usd_per_gb": 0.01}],
+        **changes,
+    }
+    return values
+
+
+def test_throughputs_and_copies_of_the_plan_are_the_simulators(tmp_path: Path) -> None:
+    write_plan(Plan.seal(**wide()), tmp_path / "plan.yaml")
+    workload = read_plan(tmp_path / "plan.yaml").workloads[0]
+    assert isinstance(workload, DeadlineWorkload)
+    assert workload.job.terms == PoolTerms(
+        throughput=(("aws/us-west-2a/p3.8xlarge", 1.9),),
+        move_seconds=500.0,
+        move_usd=4.0,
+        moves=(Move("us-west-2", "us-east-1", 500.0, 2.0),),
+        data_region="us-east-1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"pools": [POOL], "transfers": []}, None),
+        ({"pools": [POOL, WEST], "checkpoint_size_gb": 0.0}, None),
+        ({"pools": [POOL], "checkpoint_size_gb": 0.0, "transfers": []}, None),
+        ({"checkpoint_size_gb": 0.0}, PoolTerms(throughput=(("aws/us-west-2a/p3.8xlarge", 1.9),))),
+    ],
+    ids=["one region", "nothing to copy", "neither", "throughput only"],
+)
+def test_a_job_whose_pools_differ_in_price_only_has_no_terms(
+    changes: dict[str, Any], wanted: PoolTerms | None
+) -> None:
+    workload = Plan.seal(**wide(**changes)).workloads[0]
+    assert isinstance(workload, DeadlineWorkload)
+    assert workload.job.terms == wanted
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"pools": [POOL, {**WEST, "throughput": 0.5}]}, "region us-west-2: no pool has a throughput of 1"),
+        (
+            {"transfers": [{"from_region": "us-east-1", "to_region": "us-east-1"}]},
+            "from us-east-1 to itself",
+        ),
+        ({"transfers": [{"from_region": "us-east-1", "to_region": "us-west-2"}] * 2}, "given twice"),
+    ],
+)
+def test_terms_that_cannot_be_kept_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Plan.seal(**wide(**changes))
+
+
+def test_instances_of_a_service_count_alike() -> None:
+    values = content()
+    values["workloads"][1]["pools"] = [POOL | {"throughput": 2.0}]
+    with pytest.raises(InputError, match="instances of a service count alike"):
+        Plan.seal(**values)
+
+
+VERSION_2 = """\
+version: 2
+created: '2026-11-24T12:00:00Z'
+expires: '2026-12-01T12:00:00Z'
+tick_seconds: 600
+inputs: {}
+policies:
+- {name: planner, kind: deadline, bundle_sha256: null}
+- {name: on-demand, kind: service, bundle_sha256: null}
+caps: {usd_per_hour: 100.0, launches_per_tick: 20, terminations_per_tick: 10}
+workloads:
+- name: nightly
+  pools:
+  - {provider: aws, region: us-east-1, zone: us-east-1a, instance_type: p3.2xlarge, on_demand_price: 3.06}
+  policy: planner
+  placement_now: {on_demand: 0, spot: []}
+  on_demand_floor: 0
+  expected: null
+  reasons: []
+  kind: deadline
+  begins: '2026-11-24T12:00:00Z'
+  deadline: '2026-11-26T16:00:00Z'
+  due: null
+  lateness_usd_per_hour: 0.0
+  work_hours: 48.0
+  restart_overhead_minutes: 12.0
+  checkpoint_interval_minutes: 0.0
+  checkpoint_cost_minutes: 0.0
+  nodes: 1
+  committed: 0
+- name: web
+  pools:
+  - {provider: aws, region: us-east-1, zone: us-east-1a, instance_type: p3.2xlarge, on_demand_price: 3.06}
+  policy: on-demand
+  placement_now: {on_demand: 0, spot: []}
+  on_demand_floor: 0
+  expected: null
+  reasons: []
+  kind: service
+  demand: {source: fixed, instances: 2}
+  availability_target: 0.99
+  cold_start_minutes: 0.0
+  committed: 0
+checksum: 896b249d548e9b30223b6a39c8999aac746dfc1c22412588a43ff696320b1549
+"""
+"""A plan as the release before wrote it, in fewer lines; its checksum is that release's."""
+
+
+def test_a_plan_of_version_2_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(VERSION_2)
+    plan = read_plan(path, now=NOW)
+    job = plan.workloads[0]
+    assert isinstance(job, DeadlineWorkload)
+    assert (plan.version, job.job.terms, job.pools[0].throughput) == (2, None, 1.0)
+    write_plan(plan, path)
+    assert "throughput" not in path.read_text()
+    assert read_plan(path) == plan
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("work_hours: 48.0", "work_hours: 47.0", "edited or damaged"),
+        ("on_demand_price: 3.06}", "on_demand_price: 3.06, throughput: 1.0}", "pools.throughput: not in"),
+        (
+            "nodes: 1",
+            "nodes: 1\n  checkpoint_size_gb: 200.0",
+            "checkpoint_size_gb: not in a plan of version 2",
+        ),
+    ],
+)
+def test_a_plan_of_version_2_has_only_its_own_fields(tmp_path: Path, old: str, new: str, says: str) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(VERSION_2.replace(old, new, 1))
+    with pytest.raises(InputError, match=says):
+        read_plan(path)
+
+
+def test_the_limits_of_throughputs_are_the_simulators() -> None:
+    assert (LOWEST_THROUGHPUT, HIGHEST_THROUGHPUT) == (terms.LOWEST_THROUGHPUT, terms.HIGHEST_THROUGHPUT)
 
 
 @pytest.mark.parametrize(

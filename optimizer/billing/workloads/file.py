@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,16 +19,29 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
-from optimizer.job_terms import refuse_pool_terms
+from optimizer.job_terms import (
+    BANDWIDTH_MB_PER_SECOND,
+    EGRESS_USD_PER_GB,
+    MOST_TRANSFERS,
+    Bandwidth,
+    EgressPrice,
+    Gigabytes,
+    RegionName,
+    Throughput,
+    Transfer,
+    check_transfers,
+    pool_terms,
+)
 from optimizer.yaml_nodes import compose, construct, located, read_text
 from simulator.errors import InputError
 from simulator.whole_file import whole_file, write_whole
 
 if TYPE_CHECKING:
     from simulator.deadline.job import DeadlineJob
+    from simulator.deadline.terms import PoolTerms
+    from simulator.market import Pool
     from simulator.service import Service
 
 HIGHEST_BYTES = 64 << 20
@@ -91,6 +105,14 @@ class JobTerms(_Strict):
             one. 0 = none is ever lost.
         checkpoint_cost_minutes: Time that writing a checkpoint takes.
         committed: Of the nodes, those that a commitment pays when they run on on-demand capacity.
+        throughput: Work per hour of other instance types that it may run on, or of single pools
+            (`provider/zone/instance_type`), relative to the workload's `instance_type`, on which `work_hours`
+            are counted.
+        regions: Regions that it may run in beside the workload's, where its checkpoint is at the begin.
+        checkpoint_size_gb: What a launch in another region copies there; nothing within a region.
+        egress_usd_per_gb: Price of such a copy.
+        bandwidth_mb_per_second: Its speed; 1 GB is 1,000 MB.
+        transfers: Pairs of regions with another price or speed.
     """
 
     nodes: int = Field(ge=1)
@@ -102,8 +124,12 @@ class JobTerms(_Strict):
     checkpoint_interval_minutes: float = Field(ge=0, allow_inf_nan=False)
     checkpoint_cost_minutes: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     committed: int = Field(default=0, ge=0)
-
-    _only_known_terms = model_validator(mode="before")(refuse_pool_terms)
+    throughput: dict[str, Throughput] = Field(default_factory=dict, max_length=200)
+    regions: list[RegionName] = Field(default_factory=list, max_length=50)
+    checkpoint_size_gb: Gigabytes = 0.0
+    egress_usd_per_gb: EgressPrice = EGRESS_USD_PER_GB
+    bandwidth_mb_per_second: Bandwidth = BANDWIDTH_MB_PER_SECOND
+    transfers: list[Transfer] = Field(default_factory=list, max_length=MOST_TRANSFERS)
 
     @field_validator("due_hours")
     @classmethod
@@ -136,6 +162,19 @@ class JobTerms(_Strict):
         if nodes is not None and committed > nodes:
             raise ValueError(f"{committed} committed instances of {nodes}; accepted: 0 to nodes")
         return committed
+
+    @field_validator("regions")
+    @classmethod
+    def _each_once(cls, regions: list[str]) -> list[str]:
+        twice = [region for region in regions if regions.count(region) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is there twice")
+        return regions
+
+    @property
+    def instance_types(self) -> list[str]:
+        """Types that it may run on beside the workload's own."""
+        return [name for name in self.throughput if "/" not in name]
 
 
 class Workload(_Strict):
@@ -248,8 +287,43 @@ class Workload(_Strict):
         except InputError as error:
             raise InputError(f"workload {self.name}: {error}") from error
 
-    def deadline_job(self) -> DeadlineJob:
+    def throughput_of(self, pool: Pool, sold_as: str) -> float:
+        """Work per hour of a job in a pool relative to the workload's instance type.
+
+        Args:
+            pool: The pool.
+            sold_as: Its instance type as it is sold, where traces name it by its accelerator.
+        """
+        if self.job is None:
+            return 1.0
+        named = self.job.throughput
+        for name in (pool.name, f"{pool.provider}/{pool.zone}/{sold_as}", pool.instance_type, sold_as):
+            if name in named:
+                return named[name]
+        return 1.0
+
+    def pool_terms(self, pools: Sequence[Pool], throughput: Sequence[float]) -> PoolTerms | None:
+        """How these pools differ for the job beside their prices; None if they do not.
+
+        Args:
+            pools: Where it may run.
+            throughput: Of each; see `throughput_of`.
+
+        Raises:
+            InputError: It is not a deadline job, or see `optimizer.job_terms.pool_terms`.
+        """
+        if self.job is None:
+            raise InputError(f"workload {self.name}: kind {self.kind}; accepted here: deadline-job")
+        try:
+            return pool_terms(pools, throughput, self.job, self.region)
+        except InputError as error:
+            raise InputError(f"workload {self.name}: {error}") from error
+
+    def deadline_job(self, terms: PoolTerms | None = None) -> DeadlineJob:
         """Return the job that the simulator runs.
+
+        Args:
+            terms: How the pools differ in which it may run; see `pool_terms`.
 
         Raises:
             InputError: It is not a deadline job, or its terms cannot be kept.
@@ -272,6 +346,7 @@ class Workload(_Strict):
                 due_seconds=None if self.job.due_hours is None else self.job.due_hours * 3600,
                 lateness_usd_per_hour=self.job.lateness_usd_per_hour,
                 committed=self.job.committed,
+                terms=terms,
             )
         except InputError as error:
             raise InputError(f"workload {self.name}: {error}") from error
@@ -356,6 +431,28 @@ def _check(path: Path, root: yaml.Node, found: WorkloadFile) -> None:
             field = "service" if workload.kind == "service" else "job"
             problem = f"workload {workload.name}: kind {workload.kind} needs the field {field}"
             raise InputError(located(path, root, (*where, "kind"), problem, "workloads"))
+        if workload.job is not None:
+            for below, problem in _contradictions(workload, workload.job):
+                raise InputError(located(path, root, (*where, "job", *below), problem, "workloads"))
+
+
+def _contradictions(workload: Workload, job: JobTerms) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Terms of a job that do not fit the workload: field and what is wrong."""
+    own = workload.instance_type
+    types = (own, *job.instance_types)
+    for name in job.throughput:
+        parts = name.split("/")
+        if name == own:
+            yield ("throughput", name), "work_hours are counted on this type, so it is 1; leave it out"
+        elif len(parts) > 1 and (len(parts) != 3 or parts[2] not in types):
+            accepted = f"an instance type, or provider/zone/instance_type of {', '.join(types)}"
+            yield ("throughput", name), f"no such pool; accepted: {accepted}"
+    if workload.region in job.regions:
+        yield ("regions",), f"{workload.region} is the workload's own region; give only others"
+    try:
+        check_transfers(job.transfers, (workload.region, *job.regions))
+    except ValueError as error:
+        yield ("transfers",), str(error)
 
 
 def save_workloads(path: Path, found: WorkloadFile) -> None:

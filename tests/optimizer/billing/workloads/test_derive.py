@@ -1,6 +1,5 @@
 """Generate → ingest → derive gives back what was planted."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -296,30 +295,6 @@ def test_a_workloads_file_is_checked(tmp_path: Path, cur_csv: CurCsv) -> None:
         write_workloads(derive(tmp_path / "l.duckdb"), tmp_path / "w.txt")
 
 
-JOB = """\
-    nodes: 4
-    work_hours: 6.0
-    deadline_hours: 12.0
-    due_hours: 8.0
-    lateness_usd_per_hour: 2.5
-    restart_overhead_minutes: 12.0
-    checkpoint_interval_minutes: 90.0
-    checkpoint_cost_minutes: 3.0
-    committed: 1
-"""
-
-
-@pytest.fixture
-def job_file(tmp_path: Path, cur_csv: CurCsv) -> Path:
-    """A workloads file with one job that has all terms."""
-    ingest([str(cur_csv({}))], tmp_path / "l.duckdb")
-    path = tmp_path / "w.yaml"
-    write_workloads(derive(tmp_path / "l.duckdb"), path)
-    text = re.sub(r"  service:\n(    .*\n)+", f"  job:\n{JOB}", path.read_text())
-    path.write_text(text.replace("kind: service", "kind: deadline-job"))
-    return path
-
-
 def test_a_job_with_all_terms_is_the_simulators(job_file: Path) -> None:
     job = load_workloads(job_file).find("web").deadline_job()
     # of the four checkpoints of 90 min the last one has no work behind it
@@ -351,12 +326,6 @@ def test_terms_that_contradict_each_other_are_named_with_line_and_field(
         load_workloads(job_file)
     assert f"w.yaml, line {line}, field workloads.0.job.{field}: " in str(error.value)
     assert problem in str(error.value)
-
-
-def test_terms_that_nothing_places_by_are_refused_with_the_reason(job_file: Path) -> None:
-    job_file.write_text(job_file.read_text().replace("committed: 1", "throughput: {m5.large: 0.5}"))
-    with pytest.raises(InputError, match=r"workloads.0.job: .*do not place by throughput or data location"):
-        load_workloads(job_file)
 
 
 @pytest.mark.parametrize("bought", [0, 3, 9])
