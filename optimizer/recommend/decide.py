@@ -161,7 +161,7 @@ def _sla_words(one: Scenario) -> str:
             f"Availability {sla.value:.4f}, at least {sla.bound:.4f} at 95 % confidence; the target is "
             f"{sla.target:.4g}."
         )
-    late = f" Of its cost, {one.lateness_words}." if one.lateness_words else ""
+    late = f" Of its cost, {one.extra_words}." if one.extra_words else ""
     return (
         "No run missed its deadline; with as many windows as there are, the chance of a miss is below "
         f"{sla.bound:.1%} at 95 % confidence, and the shield buys on-demand capacity in time.{late}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from optimizer.recommend.judge import Trial
 from optimizer.recommend.result import TITLES, Role, known
 from optimizer.recommend.scenarios import Judged
 from optimizer.recommend.services import Case, follow
+from simulator.market import Pool
 
 LONGEST_HOURS = 168
 """Longest timeline."""
@@ -61,6 +63,12 @@ def detail(found: Judged, role: Role | None) -> Detail:
     return Detail(found.monthly, timeline)
 
 
+def _places(pools: Sequence[Pool]) -> list[str]:
+    """Names of pools as short as they are told apart."""
+    several = len({pool.instance_type for pool in pools}) > 1
+    return [f"{pool.zone} {pool.instance_type}" if several else pool.zone for pool in pools]
+
+
 def _timeline(found: Judged, case: Case | JobCase, role: Role, trial: Trial) -> Timeline:
     policy = known(trial.policy, "the policy")
     ratios = trial.ratios
@@ -80,6 +88,6 @@ def _timeline(found: Judged, case: Case | JobCase, role: Role, trial: Trial) -> 
         hours,
         demand,
         held,
-        (*(pool.zone for pool in found.subject.match.pools), "on-demand"),
+        (*_places(found.subject.match.pools), "on-demand"),
         interrupted,
     )

@@ -28,7 +28,8 @@ class JobCase:
         runs: Runs in a window.
         period_ticks: Ticks from one run's begin to the next.
         job: Each run.
-        on_demand_price: USD per instance-hour.
+        on_demand_price: USD per instance-hour of the pools that the job was billed for.
+        own: Those of the pools; empty = all.
     """
 
     markets: tuple[NamedMarket, ...]
@@ -38,6 +39,7 @@ class JobCase:
     period_ticks: int
     job: DeadlineJob
     on_demand_price: float
+    own: tuple[int, ...] = ()
 
     def part(self, which: IntArray) -> JobCase:
         """The same job over some of its windows."""
@@ -51,6 +53,7 @@ class JobOutcome:
     Attributes:
         cost: USD, `lateness` included.
         lateness: USD of it for being done after the due time.
+        egress: USD of the cost for copies between regions.
         on_demand: USD of the same runs on on-demand capacity; what commitments pay of it is not in it.
         on_demand_lateness: USD that these would cost for lateness.
         runs: Runs in each window.
@@ -61,6 +64,7 @@ class JobOutcome:
 
     cost: FloatArray
     lateness: FloatArray
+    egress: FloatArray
     on_demand: FloatArray
     on_demand_lateness: FloatArray
     runs: FloatArray
@@ -77,9 +81,9 @@ def replay_job(case: JobCase, policy: str, world: World | None = None) -> JobOut
     """
     other = world or World()
     job = case.job
-    stack = stack_of_markets(case.markets, other)
+    stack = stack_of_markets(case.markets, other, job.terms)
     market, start, where = _runs(case)
-    costs, late, misses, broken = (np.zeros(len(start)) for _ in range(4))
+    costs, late, copies, misses, broken = (np.zeros(len(start)) for _ in range(5))
     hours = np.zeros((len(start), stack.pools + 1))
     per_tick = np.full(stack.pools + 1, stack.tick_seconds / 3600.0 * job.nodes)
     per_tick[-1] -= stack.tick_seconds / 3600.0 * job.committed
@@ -90,8 +94,13 @@ def replay_job(case: JobCase, policy: str, world: World | None = None) -> JobOut
         memory = decider.reset(batch.size, stack.pools)
         place = np.arange(batch.size)
         while not batch.done.all():
-            action, memory = decider.act(batch.observe(), memory)
+            seen = batch.observe()
+            action, memory = decider.act(seen, memory)
             granted, running = batch.granted(action), ~batch.done
+            if seen.varied:
+                launched = np.flatnonzero(running & (granted >= FIRST_SPOT) & (granted != seen.placement))
+                fees = seen.launch_usd[launched, granted[launched] - FIRST_SPOT]
+                copies[rows][place[launched]] += fees
             for option, column in [(ON_DEMAND, stack.pools)] + [
                 (FIRST_SPOT + p, p) for p in range(stack.pools)
             ]:
@@ -99,12 +108,13 @@ def replay_job(case: JobCase, policy: str, world: World | None = None) -> JobOut
             batch.step(action)
         costs[rows], late[rows], misses[rows] = batch.cost, batch.lateness, batch.missed
         broken[rows] = batch.counts[:, INTERRUPTIONS]
-    base = _begun(stack, case, market, start, other)
+    base = _begun(_own_stack(case), case, market, start, other)
     while not base.done.all():
         base.step(np.full(base.size, ON_DEMAND, np.int64))
     return JobOutcome(
         cost=costs[where].sum(axis=1),
         lateness=late[where].sum(axis=1),
+        egress=copies[where].sum(axis=1),
         on_demand=(base.cost - base.lateness)[where].sum(axis=1),
         on_demand_lateness=base.lateness[where].sum(axis=1),
         runs=np.full(len(case.start), float(case.runs)),
@@ -116,9 +126,12 @@ def replay_job(case: JobCase, policy: str, world: World | None = None) -> JobOut
 
 def job_bound(case: JobCase) -> FloatArray:
     """(N,) USD of the clairvoyant optimum of every window's runs."""
-    stack = stack_of_markets(case.markets, World())
-    scale = _on_demand_scale(stack.on_demand_price.sum(axis=1) / stack.ticks, case)
+    stack = stack_of_markets(case.markets, World(), case.job.terms)
+    scale = _on_demand_scale(case)
     scaled = replace(stack, on_demand_price=stack.on_demand_price * scale[:, None])
+    if stack.terms is not None:
+        local = stack.terms.on_demand_price * scale[:, None, None]
+        scaled = replace(scaled, terms=replace(stack.terms, on_demand_price=local))
     market, start, where = _runs(case)
     return np.asarray(clairvoyant_optimum(scaled, case.job, market, start)[where].sum(axis=1))
 
@@ -132,8 +145,18 @@ def _runs(case: JobCase) -> tuple[IntArray, IntArray, IntArray]:
     return unique[:, 0], unique[:, 1], where.reshape(start.shape)
 
 
-def _on_demand_scale(mean: FloatArray, case: JobCase) -> FloatArray:
-    return np.asarray(case.on_demand_price / mean)
+def _own_stack(case: JobCase) -> MarketStack:
+    """The pools that the job was billed for."""
+    if not case.own:
+        return stack_of_markets(case.markets, World())
+    own = [replace(one, market=one.market.select(case.own)) for one in case.markets]
+    return stack_of_markets(own, World())
+
+
+def _on_demand_scale(case: JobCase) -> FloatArray:
+    """(M,) factor on on-demand prices, so that those of the job's own pools are what was billed."""
+    own = _own_stack(case)
+    return np.asarray(case.on_demand_price / (own.on_demand_price.sum(axis=1) / own.ticks))
 
 
 def _begun(
@@ -141,7 +164,6 @@ def _begun(
 ) -> DeadlineBatch:
     job = case.job
     batch = DeadlineBatch(stack, len(start))
-    mean = stack.on_demand_price.sum(axis=1) / stack.ticks
     batch.assign(
         np.arange(len(start)),
         market=market,
@@ -155,7 +177,7 @@ def _begun(
         due=job.due_or_deadline_seconds,
         lateness_price=job.lateness_usd_per_hour,
         spot_scale=world.spot_price,
-        on_demand_scale=_on_demand_scale(mean, case)[market],
+        on_demand_scale=_on_demand_scale(case)[market],
     )
     return batch
 
@@ -167,7 +189,7 @@ def follow_job(case: JobCase, policy: str) -> tuple[IntArray, IntArray, IntArray
         (T,) nodes that are needed while a run is not done, (P + 1, T) instances held per pool and on-demand,
         (T,) instances taken back.
     """
-    stack = stack_of_markets(case.markets, World())
+    stack = stack_of_markets(case.markets, World(), case.job.terms)
     ticks, nodes = case.runs * case.period_ticks, case.job.nodes
     demand, broken = np.zeros(ticks, np.int64), np.zeros(ticks, np.int64)
     held = np.zeros((stack.pools + 1, ticks), np.int64)

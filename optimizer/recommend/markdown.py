@@ -57,7 +57,7 @@ def _row(workload: WorkloadReport) -> str:
     sla = scenario.sla
     shown = "" if sla is None else f"{sla.value:.4f} of {sla.target:.4g}"
     if sla is not None and sla.measure == "miss-probability":
-        late = f", {scenario.lateness_words}" if scenario.lateness_words else ""
+        late = f", {scenario.extra_words}" if scenario.extra_words else ""
         shown = f"{sla.value:.2%} past the deadline{late}"
     return (
         f"| {escape(shortened(workload.name))} | {billed} | {scenario.monthly_usd:,.2f} | "

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optimizer.recommend.wide import (
+    is_type,
+    is_wide,
+    joined,
+    own_rows,
+    regions_of,
+    throughput_of,
+    types_of,
+)
 from simulator.errors import InputError
 from simulator.market import Market, Pool
 from simulator.market.assumed import assumed_capacity
 from simulator.market.market import UNLIMITED_CAPACITY
 from simulator.market.readers.advisor import InterruptionBands, hazard_per_tick
-from simulator.market.readers.zones import sold_as
 
 if TYPE_CHECKING:
     from optimizer.billing.workloads import Workload, WorkloadFile
@@ -47,6 +55,7 @@ class Match:
         not_matched: In words.
         assumed: Why availability is assumed, if it is.
         missing: Which data would be needed, if it does not do.
+        throughput: (P,) hours of work per hour in each pool; of services 1.
     """
 
     markets: tuple[NamedMarket, ...]
@@ -55,6 +64,7 @@ class Match:
     not_matched: tuple[str, ...]
     assumed: tuple[str, ...]
     missing: tuple[str, ...]
+    throughput: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,9 +88,10 @@ def match(
     """Find the pools of a workload.
 
     Pools match by provider, region and instance type (as traces name it or as it is sold); every zone of the
-    region is taken. Markets whose on-demand price is far from the ledger's are of another product. Hours that
-    two markets of the same pools share count once. Of markets that differ in pools or tick the best group is
-    used: recorded before assumed availability, then more pools, then more hours.
+    region is taken. A job may also name other types and regions; markets of these are laid side by side.
+    Markets whose on-demand price is far from the ledger's are of another product. Hours that two markets of
+    the same pools share count once. Of markets that differ in pools or tick the best group is used: recorded
+    before assumed availability, then more pools, then more hours.
     """
     kept: list[tuple[NamedMarket, tuple[str, ...]]] = []
     told: list[str] = []
@@ -90,7 +101,8 @@ def match(
         if not rows:
             told.append(f"{named.file}: no pool of {_wanted(workload)}; {_offers(named.market)}")
             continue
-        other = _other_product(named.market.select(rows), workload)
+        own = [row for row in rows if _is_own(named.market.pools[row], workload)]
+        other = _other_product(named.market.select(own), workload) if own else ""
         if other:
             told.append(f"{named.file}: {other}; the spot price of one says nothing of the other")
             missing.append(
@@ -117,6 +129,14 @@ def match(
             )
         return Match((), (), (), tuple(told), (), tuple(dict.fromkeys(missing)))
     kept = _side_by_side(kept, told)
+    if is_wide(workload):
+        kept = joined(kept, workload, told)
+        if not kept:
+            missing = [
+                f"markets of the same time and tick with {_wanted(workload)} and every type and region that "
+                "the job names, or a job that names only those"
+            ]
+            return Match((), (), (), tuple(told), (), tuple(missing))
     chosen, others = _best_group(kept)
     for named in others:
         told.append(f"{named.file}: other pools or another tick than {chosen[0][0].file}; not mixed in")
@@ -126,16 +146,21 @@ def match(
     for named, _ in chosen:
         words.append(_in_time(named, found))
         told += _prices(named, workload)
-    return Match(tuple(n for n, _ in chosen), pools, tuple(words), tuple(told), reasons, ())
+    speed = throughput_of(pools, workload)
+    return Match(tuple(n for n, _ in chosen), pools, tuple(words), tuple(told), reasons, (), speed)
 
 
 def _fits(pool: Pool, workload: Workload) -> bool:
     provider = workload.provider.lower()
     return (
         pool.provider in (PROVIDERS.get(provider, provider), SYNTHETIC)
-        and pool.region == workload.region
-        and workload.instance_type in (pool.instance_type, sold_as(replace(pool, provider="aws")))
+        and pool.region in regions_of(workload)
+        and any(is_type(pool, name) for name in types_of(workload))
     )
+
+
+def _is_own(pool: Pool, workload: Workload) -> bool:
+    return pool.region == workload.region and is_type(pool, workload.instance_type)
 
 
 def _with_availability(
@@ -265,7 +290,8 @@ def _in_time(named: NamedMarket, found: WorkloadFile) -> str:
 def _prices(named: NamedMarket, workload: Workload) -> list[str]:
     if workload.on_demand_price is None:
         return []
-    theirs = float(named.market.on_demand_price.min(axis=0).mean())
+    own = own_rows(named.market.pools, workload)
+    theirs = float(named.market.on_demand_price[own].min(axis=0).mean())
     if abs(theirs / workload.on_demand_price - 1.0) <= PRICE_TOLERANCE:
         return []
     return [
@@ -275,7 +301,8 @@ def _prices(named: NamedMarket, workload: Workload) -> list[str]:
 
 
 def _wanted(workload: Workload) -> str:
-    return f"{workload.provider} {workload.instance_type} in {workload.region}"
+    types, regions = ", ".join(types_of(workload)), ", ".join(regions_of(workload))
+    return f"{workload.provider} {types} in {regions}"
 
 
 def _source(workload: Workload) -> str:

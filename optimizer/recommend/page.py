@@ -97,7 +97,7 @@ def _overview_row(one: WorkloadReport) -> list[dict[str, object]]:
             (low, f"{low:,.0f} to {high:,.0f}" if moved else ""),
             (decision.action, "move" if moved else "change nothing"),
             (decision.policy or "", decision.policy or ""),
-            _sla(scenario.sla, scenario.lateness_words) if moved and scenario else _sla(None),
+            _sla(scenario.sla, scenario.extra_words) if moved and scenario else _sla(None),
         ]
     )
 
@@ -117,7 +117,7 @@ def _scenario_row(one: Scenario) -> list[dict[str, object]]:
             (one.monthly_usd, f"{one.monthly_usd:,.2f}"),
             (low, f"{low:,.0f} to {high:,.0f}" if one.monthly_interval_usd else ""),
             (one.saving_usd, f"{amount(one.saving_usd)}{share}"),
-            _sla(one.sla, one.lateness_words),
+            _sla(one.sla, one.extra_words),
             (
                 -1.0 if one.interruptions_per_week is None else one.interruptions_per_week,
                 "" if one.interruptions_per_week is None else f"{one.interruptions_per_week:.1f}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -26,10 +26,15 @@ from optimizer.recommend.prepare import whole_instances
 from optimizer.recommend.result import HOURS_PER_MONTH, WorkloadReport, known
 from optimizer.recommend.run import Found
 from optimizer.recommend.scenarios import Judged
+from optimizer.recommend.wide import is_type, on_demand_prices, type_of
 from optimizer.recommend.windows import WEEK
 from policies.registry import CHAMPIONS
 from simulator.errors import InputError
+from simulator.market import Pool
 from simulator.market.readers.zones import is_zone_id
+
+if TYPE_CHECKING:
+    from optimizer.billing.workloads import Workload
 
 DAYS = 7
 """A plan may be used this long: its demand is last week's."""
@@ -144,6 +149,9 @@ def _workload(
     TypeAdapter(Name).validate_python(workload.name)
     scenario = one.scenarios[decision.role]
     used = {hours.pool for hours in scenario.hours if hours.option == "spot"}
+    if subject.differences is not None:
+        # on-demand capacity is had in every region, and what a policy does depends on all pools
+        used = {pool.name for pool in subject.match.pools}
     # What a commitment covers goes on as it is: neither its instances nor its cost are the controller's.
     covered, whole = subject.committed_monthly, subject.whole
     shared: dict[str, Any] = {
@@ -153,11 +161,16 @@ def _workload(
                 provider=pool.provider,
                 region=pool.region,
                 zone=pool.zone,
-                # As it is sold: traces name types by their accelerator.
-                instance_type=workload.instance_type if pool.provider == "aws" else pool.instance_type,
-                on_demand_price=rate,
+                instance_type=_sold_type(pool, workload),
+                on_demand_price=price,
+                throughput=throughput,
             )
-            for pool in subject.match.pools
+            for pool, price, throughput in zip(
+                subject.match.pools,
+                on_demand_prices(subject.match, workload, rate),
+                subject.match.throughput,
+                strict=True,
+            )
             if pool.name in used
         ),
         "policy": policy,
@@ -187,6 +200,7 @@ def _workload(
             checkpoint_cost_minutes=workload.job.checkpoint_cost_minutes,
             committed=workload.job.committed,
             nodes=workload.job.nodes,
+            **_copies(one),
             **shared,
         )
     if workload.service is None:
@@ -201,6 +215,28 @@ def _workload(
         cold_start_minutes=workload.service.cold_start_minutes,
         **shared,
     )
+
+
+def _sold_type(pool: Pool, workload: Workload) -> str:
+    """As it is sold: traces name types by their accelerator."""
+    if pool.provider != "aws":
+        return pool.instance_type
+    return workload.instance_type if is_type(pool, workload.instance_type) else type_of(pool)
+
+
+def _copies(one: Judged) -> dict[str, Any]:
+    """Fields of the checkpoint; none if copies take nothing."""
+    subject, job = one.subject, one.subject.workload.job
+    if job is None or subject.differences is None or not subject.differences.copies:
+        return {}
+    regions = {pool.region for pool in subject.match.pools}
+    return {
+        "data_region": subject.differences.checkpoint_region,
+        "checkpoint_size_gb": job.checkpoint_size_gb,
+        "egress_usd_per_gb": job.egress_usd_per_gb,
+        "bandwidth_mb_per_second": job.bandwidth_mb_per_second,
+        "transfers": [each for each in job.transfers if {each.from_region, each.to_region} <= regions],
+    }
 
 
 def _covered_words(one: Judged) -> tuple[str, ...]:

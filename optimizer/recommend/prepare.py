@@ -18,8 +18,10 @@ from optimizer.recommend.result import (
     Commitment,
     MarketUse,
     OptionCost,
+    PoolDifferences,
 )
 from optimizer.recommend.services import Case
+from optimizer.recommend.wide import differences_of, notes_of, own_rows
 from optimizer.recommend.windows import (
     FEWEST_INDEPENDENT,
     WEEK,
@@ -65,6 +67,7 @@ class Subject:
         residual_on_demand: Their cost on demand, USD a month.
         whole: How many times those hours are needed where instances are held for whole hours; 1 or more.
         case: What is replayed; None if it cannot be.
+        differences: How the pools of a job differ beside their prices; None if they do not.
         assumptions: In words.
         obstacles: Why it cannot be, in words.
         missing: Which data would help.
@@ -83,6 +86,7 @@ class Subject:
     assumptions: tuple[str, ...]
     obstacles: tuple[str, ...]
     missing: tuple[str, ...]
+    differences: PoolDifferences | None = None
 
     @property
     def committed_monthly(self) -> float:
@@ -127,6 +131,7 @@ def prepare(
         obstacles += ("no market speaks for it", *(f"not used: {text}" for text in matched.not_matched[:3]))
     case: Case | JobCase | None = None
     market: MarketUse | None = None
+    differences: PoolDifferences | None = None
     assumptions: list[str] = _assumptions(workload, matched, source)
     if matched.markets:
         try:
@@ -141,6 +146,9 @@ def prepare(
             elif not obstacles and rate is not None:
                 case, more = _case(workload, found, matched, plan, rate)
                 assumptions += more
+                if isinstance(case, JobCase) and case.job.terms is not None:
+                    differences = differences_of(workload, case.job.terms, matched.pools)
+                    assumptions += notes_of(differences)
         except InputError as error:
             obstacles += (str(error),)
             missing += ("terms in workloads.yaml that can be kept",)
@@ -158,6 +166,7 @@ def prepare(
         tuple(assumptions),
         tuple(obstacles),
         tuple(dict.fromkeys(missing)),
+        differences,
     )
 
 
@@ -199,7 +208,8 @@ def _rate(workload: Workload, bill: WorkloadBill, matched: Match) -> tuple[float
     if workload.on_demand_price is not None and 0 < workload.on_demand_price < math.inf:
         return workload.on_demand_price, "list price in the ledger"
     if matched.markets:
-        price = np.mean([m.market.on_demand_price.min(axis=0).mean() for m in matched.markets])
+        own = own_rows(matched.pools, workload)
+        price = np.mean([m.market.on_demand_price[own].min(axis=0).mean() for m in matched.markets])
         return float(price), "the market's on-demand price, as the ledger has none"
     return None, "not known"
 
@@ -320,14 +330,15 @@ def _case(
     tick = matched.markets[0].market.tick_seconds
     if workload.kind == "service":
         return _service(workload, found, matched, plan, rate, tick)
-    if workload.job is not None and (workload.job.throughput or workload.job.regions):
-        raise InputError(f"workload {workload.name}: throughputs and regions of jobs are not replayed yet")
-    job = workload.deadline_job()
+    terms = workload.pool_terms(matched.pools, matched.throughput)
+    job = workload.deadline_job(terms)
     period = math.ceil(job.deadline_seconds / tick - 1e-9)
     length = plan.hours * 3600 // tick
     runs = max(int(length // period), 1)
     start = _on_the_hour(plan, matched, workload, found, runs * period)
-    case = JobCase(matched.markets, plan.market, start, runs, period, job, rate)
+    own = own_rows(matched.pools, workload)
+    rows = () if len(own) == len(matched.pools) else tuple(own.tolist())
+    case = JobCase(matched.markets, plan.market, start, runs, period, job, rate, rows)
     notes = [
         f"one run of {job.nodes} × {job.work_seconds / 3600:g} h every {job.deadline_seconds / 3600:g} h, "
         "due when the next begins; the ratio to on-demand found so is applied to the hours that were billed"

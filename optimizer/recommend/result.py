@@ -120,6 +120,8 @@ class Scenario(_Part):
         monthly_usd: Cost, that of lateness included.
         lateness_usd: Of it, what jobs that are done after their due time cost their owner; the bill does not
             have it, and for `as-billed` it is not known and taken as 0.
+        egress_usd: Of it, what copies of checkpoints between regions cost; 0 of the bound, where it is not
+            told apart.
         monthly_interval_usd: The cost of a month lies in it with 90 % probability; None for what is certain.
         saving_usd: Bill less cost.
         saving_share: The same as a share of the bill; None where nothing was billed.
@@ -134,6 +136,7 @@ class Scenario(_Part):
     policy: str | None = None
     monthly_usd: float
     lateness_usd: float = 0.0
+    egress_usd: float = 0.0
     monthly_interval_usd: Interval | None = None
     saving_usd: float
     saving_share: float | None
@@ -147,6 +150,13 @@ class Scenario(_Part):
     def lateness_words(self) -> str:
         """`lateness 3.20 USD a month`; empty where there is none."""
         return f"lateness {self.lateness_usd:,.2f} USD a month" if round(self.lateness_usd, 2) > 0 else ""
+
+    @property
+    def extra_words(self) -> str:
+        """The same, and what copies between regions cost; empty where there is neither."""
+        egress = round(self.egress_usd, 2)
+        copies = f"copies between regions {egress:,.2f} USD a month" if egress > 0 else ""
+        return ", ".join(text for text in (self.lateness_words, copies) if text)
 
 
 class OptionCost(_Part):
@@ -277,8 +287,33 @@ class UnitCost(_Part):
     cost_per_unit: float | None
 
 
+class CopyTerms(_Part):
+    """What a launch in `to_region` takes while the checkpoint is in `from_region`."""
+
+    from_region: str
+    to_region: str
+    minutes: float
+    usd: float
+
+
+class PoolDifferences(_Part):
+    """How the pools of a job differ beside their prices.
+
+    Attributes:
+        throughput: Hours of work per hour in each pool, 1 = on the instance type that was billed.
+        checkpoint_region: Where the checkpoint is when a run begins; None if copies take nothing.
+        checkpoint_size_gb: Its size.
+        copies: Between each two regions.
+    """
+
+    throughput: dict[str, float]
+    checkpoint_region: str | None
+    checkpoint_size_gb: float
+    copies: tuple[CopyTerms, ...]
+
+
 class WorkloadReport(_Part):
-    """One workload."""
+    """One workload; `differences` is None if its pools differ in price only."""
 
     name: str
     kind: Literal["service", "deadline-job"]
@@ -289,6 +324,7 @@ class WorkloadReport(_Part):
     billed: Billed
     commitment: Commitment
     market: MarketUse | None
+    differences: PoolDifferences | None = None
     scenarios: tuple[Scenario, ...]
     decision: Decision
     sensitivity: tuple[Sensitivity, ...] = ()

@@ -30,7 +30,7 @@ from optimizer.recommend.result import (
     known,
 )
 from optimizer.recommend.scenarios import Judged, judged, sla_of, spans_of, totals
-from optimizer.recommend.sharing import Settled, settle
+from optimizer.recommend.sharing import Settled, settle, shared_in_part
 from optimizer.recommend.unit_costs import unit_costs_of
 from optimizer.recommend.windows import WindowPlan
 from policies.registry import SERVICE_CHAMPION, load_policy
@@ -247,6 +247,7 @@ def _workload(
         billed=subject.billed,
         commitment=subject.commitment,
         market=subject.market,
+        differences=subject.differences,
         scenarios=tuple(one.scenarios.values()),
         decision=decision,
         sensitivity=tuple(
@@ -323,7 +324,11 @@ def _report(
         shared_pools=settled.shared,
         total=total,
         headline=_headline(reports, total),
-        notes=(*_notes(bill, reports), *map(_sharing_note, settled.shared)),
+        notes=(
+            *_notes(bill, reports),
+            *map(_sharing_note, settled.shared),
+            *shared_in_part(settled.judged, settled.decisions),
+        ),
         workloads=tuple(reports),
     )
 

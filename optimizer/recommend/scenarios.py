@@ -84,6 +84,7 @@ def _replayed(subject: Subject, role: Role, trial: Trial, monthly: FloatArray) -
         policy=trial.policy,
         monthly_usd=cost,
         lateness_usd=_lateness(subject, trial),
+        egress_usd=_egress(subject, outcome),
         monthly_interval_usd=(low, high),
         saving_usd=bill - cost,
         saving_share=_share(bill - cost, bill),
@@ -101,6 +102,13 @@ def _lateness(subject: Subject, trial: Trial | None, *, of_on_demand: bool = Fal
         return 0.0
     late = trial.outcome.on_demand_lateness if of_on_demand else trial.outcome.lateness
     return float(late.sum() / trial.outcome.on_demand.sum()) * subject.residual_on_demand
+
+
+def _egress(subject: Subject, outcome: Outcome | JobOutcome | None) -> float:
+    """USD a month for copies between regions, scaled likewise."""
+    if not isinstance(outcome, JobOutcome):
+        return 0.0
+    return float(outcome.egress.sum() / outcome.on_demand.sum()) * subject.residual_on_demand
 
 
 def spans_of(market: MarketUse) -> Spans:
@@ -184,12 +192,13 @@ def totals(found: Sequence[Judged], recommended: Sequence[Role], windows: int) -
     for role in (*roles, "recommended"):
         picked: list[Role] = list(recommended) if role == "recommended" else [role] * len(found)
         sums = np.zeros(windows)
-        cost, late, certain, dear, assumed = 0.0, 0.0, 0.0, 0.0, False
+        cost, late, egress, certain, dear, assumed = 0.0, 0.0, 0.0, 0.0, 0.0, False
         rests: list[Spans] = []
         for one, mine in zip(found, picked, strict=True):
             scenario = one.scenarios.get(mine, one.scenarios["as-billed"])
             cost += scenario.monthly_usd
             late += scenario.lateness_usd
+            egress += scenario.egress_usd
             values = one.monthly.get(scenario.role)
             if values is None or one.subject.market is None:
                 sums += scenario.monthly_usd
@@ -211,6 +220,7 @@ def totals(found: Sequence[Judged], recommended: Sequence[Role], windows: int) -
                 role=role,
                 monthly_usd=cost,
                 lateness_usd=late,
+                egress_usd=egress,
                 monthly_interval_usd=bounds,
                 saving_usd=billed - cost,
                 saving_share=_share(billed - cost, billed),

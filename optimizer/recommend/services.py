@@ -18,6 +18,7 @@ from policies.service import ServicePolicy
 from policies.service.static_mix import StaticMix
 from simulator.deadline.batch import MarketStack
 from simulator.deadline.observation import FloatArray, IntArray
+from simulator.deadline.terms import PoolTerms
 from simulator.service import Service, ServiceObservation
 from simulator.service.batch import (
     AVAILABLE_TICKS,
@@ -313,9 +314,11 @@ def stack_of(parts: Sequence[Case], worlds: Sequence[World]) -> tuple[MarketStac
     return MarketStack.join(stacks), np.array(first, np.int64)
 
 
-def stack_of_markets(markets: Sequence[NamedMarket], world: World) -> MarketStack:
-    """The markets, changed as a world says."""
-    return MarketStack.join([_changed(MarketStack.of([m.market]), world) for m in markets])
+def stack_of_markets(
+    markets: Sequence[NamedMarket], world: World, terms: PoolTerms | None = None
+) -> MarketStack:
+    """The markets for jobs with these terms, changed as a world says."""
+    return MarketStack.join([_changed(MarketStack.of([m.market], terms), world) for m in markets])
 
 
 def _changed(stack: MarketStack, world: World) -> MarketStack:

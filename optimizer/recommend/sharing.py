@@ -138,12 +138,7 @@ class _Group:
 
     def room(self) -> IntArray:
         """(P,) least that each pool has when it has any."""
-        markets = self.each[self.places[0]].subject.match.markets
-        least = [
-            np.where(m.market.spot_capacity > 0, m.market.spot_capacity, UNLIMITED_CAPACITY).min(axis=1)
-            for m in markets
-        ]
-        return np.asarray(np.min(least, axis=0), np.int64)
+        return _room(self.each[self.places[0]].subject)
 
     def together(self, members: Sequence[int]) -> dict[int, Judged]:
         """The workloads as they are with the others there: services exactly, jobs on the safe side."""
@@ -236,6 +231,39 @@ class _JobTask:
         if isinstance(case, JobCase):
             outcome = replay_job(case, policy, World(taken=tuple(int(n) for n in others)))
             self.trials[self.place] = Trial.of(policy, outcome)
+
+
+def shared_in_part(each: Sequence[Judged], decisions: Sequence[Decision]) -> tuple[str, ...]:
+    """What has to be known of moved workloads that have some pools in common and not all.
+
+    They are not replayed together. Where a pool has less than all of them may ask for, it is told.
+    """
+    users: dict[str, list[tuple[Subject, int, int]]] = {}
+    for one, decision in zip(each, decisions, strict=True):
+        if decision.action != "move" or one.subject.market is None:
+            continue
+        asked, room = _most(one.subject, one.trials[decision.role], "asked"), _room(one.subject)
+        for k, pool in enumerate(one.subject.match.pools):
+            users.setdefault(pool.name, []).append((one.subject, int(asked[k]), int(room[k])))
+    short: dict[tuple[str, ...], list[str]] = {}
+    for pool_name, mine in users.items():
+        in_part = len({subject.match.pools for subject, _, _ in mine}) > 1
+        if in_part and sum(asked for _, asked, _ in mine) > min(room for _, _, room in mine):
+            short.setdefault(tuple(subject.workload.name for subject, _, _ in mine), []).append(pool_name)
+    return tuple(
+        f"{', '.join(names)} may ask for more of {_listed(pools)} at once than there is; their pools are the "
+        "same in part only, so they were not replayed together: the figures are as if each had them alone"
+        for names, pools in short.items()
+    )
+
+
+def _room(subject: Subject) -> IntArray:
+    """(P,) least that each pool has when it has any."""
+    least = [
+        np.where(m.market.spot_capacity > 0, m.market.spot_capacity, UNLIMITED_CAPACITY).min(axis=1)
+        for m in subject.match.markets
+    ]
+    return np.asarray(np.min(least, axis=0), np.int64)
 
 
 def _most(subject: Subject, trial: Trial, what: str) -> IntArray:
