@@ -31,7 +31,7 @@ def write_legal(
     on-demand is always legal. Work that an interruption could take back counts as lost for spot.
     """
     for i in rows:
-        legal[i, 0], may_hold, may_launch = _limits(
+        legal[i, 0], may_hold, may_launch = limits(
             tick_seconds, work_left[i], time_left[i], unsaved[i], restart_overhead[i], checkpoint_interval[i]
         )
         legal[i, 1] = True
@@ -62,7 +62,7 @@ def write_safe(
         safe[i] = 1
         if choice < 0 or choice >= available.shape[1] + 2 or choice == 1:
             continue
-        may_idle, may_hold, may_launch = _limits(
+        may_idle, may_hold, may_launch = limits(
             tick_seconds, work_left[i], time_left[i], unsaved[i], restart_overhead[i], checkpoint_interval[i]
         )
         if choice >= 2 and available[i, choice - 2]:
@@ -73,7 +73,7 @@ def write_safe(
 
 
 @njit(cache=True, nogil=True)
-def _limits(
+def limits(
     tick_seconds: float,
     work_left: float,
     time_left: float,

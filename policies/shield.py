@@ -46,7 +46,7 @@ def legal_actions(observation: DeadlineObservation) -> BoolArray:
     on-demand capacity to go back to is where the data are.
     """
     legal = np.empty((observation.jobs, observation.pools + 2), np.bool_)
-    write_legal(np.arange(observation.jobs), *_state(observation), legal)
+    write_legal(np.arange(observation.jobs), *rule_arrays(observation), legal)
     if observation.varied:
         legal[:, FIRST_SPOT:] &= _has_time_to_move(observation)
     return legal
@@ -72,7 +72,7 @@ def apply_shield(observation: DeadlineObservation, action: ArrayLike) -> IntArra
     if asked.shape != (observation.jobs,):
         raise ValueError(f"actions of shape {asked.shape} for {observation.jobs} jobs; one per job is needed")
     safe = np.empty(observation.jobs, np.int64)
-    write_safe(_whole_numbers(asked, observation.pools + 2), *_state(observation), safe)
+    write_safe(_whole_numbers(asked, observation.pools + 2), *rule_arrays(observation), safe)
     if observation.varied:
         rows = np.flatnonzero(safe >= FIRST_SPOT)
         in_time = _has_time_to_move(observation)[rows, safe[rows] - FIRST_SPOT]
@@ -89,10 +89,10 @@ def _has_time_to_move(observation: DeadlineObservation) -> BoolArray:
     return in_time
 
 
-def _state(
+def rule_arrays(
     observation: DeadlineObservation,
 ) -> tuple[float, FloatArray, FloatArray, IntArray, FloatArray, FloatArray, FloatArray, BoolArray]:
-    """What the rule looks at; other dtypes, for which it would be compiled anew, are converted."""
+    """What the shield's rule looks at; other dtypes, for which it would be compiled anew, are converted."""
     return (
         float(observation.tick_seconds),
         np.ascontiguousarray(observation.work_left, np.float64),

@@ -89,6 +89,14 @@ def fold_row(
 
 
 @njit(cache=True, nogil=True)
+def fold_all(tick_seconds: float, available: B1, history: F8) -> None:
+    """Take what all jobs see now into their histories."""
+    keep = fading(tick_seconds)
+    for i in range(available.shape[0]):
+        fold_row(i, tick_seconds, keep, available, history)
+
+
+@njit(cache=True, nogil=True)
 def hazard_factor(h: F8, state: int) -> float:
     """How much faster than the base rate runs of this state end here; 1.0 before any evidence."""
     return float((h[ENDS + state] + PRIOR_ENDS) / (h[EXPECTED_ENDS + state] + PRIOR_ENDS))

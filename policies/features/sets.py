@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.features.history import COLUMNS
+from policies.features.history import COLUMNS, fold_all
 from policies.features.kernels import LIMIT, RICH_NAMES, SIMPLE_NAMES, look_rich, look_simple
 from policies.protocol import Memory
 from simulator.deadline.observation import BoolArray, DeadlineObservation, FloatArray, IntArray
@@ -138,7 +138,11 @@ def reset_memory(jobs: int, pools: int = 1) -> Memory:
 
 def update(memory: Memory, observation: DeadlineObservation) -> Memory:
     """Take what is seen now into a memory of `deadline-rich`; the old memory is not changed."""
-    return RICH.look(observation, memory)[1]
+    history = np.array(memory["history"], np.float64)
+    fold_all(
+        float(observation.tick_seconds), np.ascontiguousarray(observation.spot_available, np.bool_), history
+    )
+    return {"history": history}
 
 
 def features(observation: DeadlineObservation, memory: Memory) -> Float32Array:

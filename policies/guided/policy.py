@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from policies.bundle import Bundle
-from policies.features import RICH
+from policies.features import RICH, update
 from policies.guided.advice import ADVICE_NAMES, COST_GAPS, write_advice
 from policies.network import Network
 from policies.planner import SemiMarkovPlanner
@@ -204,9 +204,18 @@ class GuidedPolicy:
 
     def describe(self, observation: DeadlineObservation, memory: Memory) -> tuple[Advised, Memory]:
         """What the networks are shown, and the memory after it; the same as in training."""
-        look, history = RICH.look(observation, {HISTORY: memory[HISTORY]})
-        remembered = self.planner.update(observation, memory)
-        costs, pool = self.planner.expected_costs(observation, remembered)
+        memory = self._update(observation, memory)
+        costs, pool = self.planner.expected_costs(observation, memory)
+        return self._show(observation, memory, costs, pool), memory
+
+    def _update(self, observation: DeadlineObservation, memory: Memory) -> dict[str, NDArray[np.generic]]:
+        history = update({HISTORY: memory[HISTORY]}, observation)
+        return {**self.planner.update(observation, memory), **history}
+
+    def _show(
+        self, observation: DeadlineObservation, memory: Memory, costs: FloatArray, pool: IntArray
+    ) -> Advised:
+        look = RICH.describe(observation, memory)
         inputs = np.empty((observation.jobs, len(FEATURE_NAMES)), np.float32)
         inputs[:, : RICH.size] = look.features
         model = self.planner.tick_model(observation.tick_seconds)
@@ -215,14 +224,14 @@ class GuidedPolicy:
             costs,
             look.legal,
             pool,
-            np.asarray(remembered["belief"], np.float32),
-            np.asarray(remembered["last"], np.int8),
+            np.ascontiguousarray(memory["belief"], np.float32),
+            np.ascontiguousarray(memory["last"], np.int8),
             model.hazard,
             observation.tick_seconds / 3600.0,
             self.availability,
             inputs,
         )
-        return Advised(inputs, look.legal, pool), {**remembered, HISTORY: history[HISTORY]}
+        return Advised(inputs, look.legal, pool)
 
     def weighs_lateness(self, pools: int) -> bool:
         """As the planner, which decides alone over a job that may be late."""
@@ -232,25 +241,35 @@ class GuidedPolicy:
         """Decide one tick; always a legal action. The planner decides alone over several or unseen pools."""
         if observation.pools > 1 or is_unseen(observation) or observation.varied:
             return self.planner.act(observation, memory)
-        advised, memory = self.describe(observation, memory)
-        choice = np.empty(observation.jobs, np.int64)
-        doubtful = np.empty(observation.jobs, np.bool_)
-        _settle(
-            advised.inputs,
-            RICH.size,
-            advised.legal,
-            advised.pool,
-            self.trained.covers(observation, advised.pool),
-            choice,
-            doubtful,
-        )
-        rows = np.flatnonzero(doubtful)
-        if len(rows):
-            inputs = advised.inputs[rows]
-            scores = self.corrections(inputs)
-            scores -= np.float32(self.guidance) * inputs[:, RICH.size : RICH.size + COST_GAPS]
-            _choose_best(rows, scores, advised.legal, advised.pool, choice)
+        memory = self._update(observation, memory)
+        costs, pool = self.planner.expected_costs(observation, memory)
+        choice, doubtful, count = self.planner.choose(observation, costs, pool, DOUBT)
+        if count:  # only those are described: the networks do not change the others
+            doubtful &= self.trained.covers(observation, pool)
+            rows = np.flatnonzero(doubtful)
+            if len(rows):
+                choice[rows] = self._corrected(observation, memory, costs, pool, rows)
         return choice, memory
+
+    def _corrected(
+        self,
+        observation: DeadlineObservation,
+        memory: Memory,
+        costs: FloatArray,
+        pool: IntArray,
+        rows: IntArray,
+    ) -> IntArray:
+        """Actions of the jobs `rows`, over which the networks have a say."""
+        if len(rows) < observation.jobs:
+            observation = observation.only(rows)
+            memory = {name: memory[name][rows] for name in ("belief", "last", HISTORY)}
+            costs, pool = costs[rows], pool[rows]
+        advised = self._show(observation, memory, costs, pool)
+        scores = self.corrections(advised.inputs)
+        scores -= np.float32(self.guidance) * advised.inputs[:, RICH.size : RICH.size + COST_GAPS]
+        choice = np.empty(len(rows), np.int64)
+        _choose_best(scores, advised.legal, pool, choice)
+        return choice
 
     def corrections(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 3) mean output of the networks on (N, F) features and advice."""
@@ -260,7 +279,8 @@ class GuidedPolicy:
             x += bias
             if k + 1 < len(self.layers):
                 np.tanh(x, out=x)
-        mean: NDArray[np.float32] = x.mean(axis=0)
+        mean: NDArray[np.float32] = np.add.reduce(x, axis=0)
+        mean /= np.float32(len(x))
         return mean
 
 
@@ -291,42 +311,13 @@ def _cover(
 
 
 @njit(cache=True, nogil=True)
-def _settle(
-    inputs: NDArray[np.float32],
-    first: int,
-    legal: BoolArray,
-    pool: IntArray,
-    known: BoolArray,
-    choice: IntArray,
-    doubtful: BoolArray,
-) -> None:
-    """Write the planner's choice, and whether the networks have a say in it."""
+def _choose_best(scores: NDArray[np.float32], legal: BoolArray, pool: IntArray, choice: IntArray) -> None:
     for i in range(choice.shape[0]):
-        best, second = np.inf, np.inf
-        for action in range(3):
-            place = action if action < 2 else pool[i] + 2
-            if legal[i, place]:
-                gap = inputs[i, first + action]
-                if gap < best:
-                    second = best
-                    best = gap
-                    choice[i] = place
-                else:
-                    second = min(second, gap)
-        doubtful[i] = known[i] and second < DOUBT
-
-
-@njit(cache=True, nogil=True)
-def _choose_best(
-    rows: IntArray, scores: NDArray[np.float32], legal: BoolArray, pool: IntArray, choice: IntArray
-) -> None:
-    for k in range(rows.shape[0]):
-        i = rows[k]
         best = -np.inf
         for action in range(3):
             place = action if action < 2 else pool[i] + 2
-            if legal[i, place] and scores[k, action] > best:
-                best = scores[k, action]
+            if legal[i, place] and scores[i, action] > best:
+                best = scores[i, action]
                 choice[i] = place
 
 

@@ -1,6 +1,6 @@
 """The semi-Markov planner of deadline jobs: belief, tables, decisions."""
 
-from policies.planner.policy import SemiMarkovPlanner, cheapest_legal
+from policies.planner.policy import SemiMarkovPlanner
 from policies.planner.tables import PlannerTables, TickModel
 
-__all__ = ["PlannerTables", "SemiMarkovPlanner", "TickModel", "cheapest_legal"]
+__all__ = ["PlannerTables", "SemiMarkovPlanner", "TickModel"]

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
-from policies.features.kernels import choose_pool
 from policies.planner.belief import fold
 from policies.planner.broad import SHARE, broadened
 from policies.planner.cache import CACHE_BYTES, TableCache
+from policies.planner.costs import choose_cheapest, write_costs, write_keys
 from policies.planner.several import SeveralPools, is_unseen
 from policies.planner.tables import PlannerTables, TickModel
 from policies.protocol import Memory
-from policies.shield import legal_actions
+from policies.shield import rule_arrays
 from simulator.deadline.observation import (
-    FIRST_SPOT,
     BoolArray,
     DeadlineObservation,
     FloatArray,
@@ -26,14 +24,8 @@ from simulator.deadline.observation import (
 )
 from simulator.synthetic.semi_markov import SemiMarkovModel
 
-RATIO_STEP = 0.005
-"""Price ratios are rounded to this for the cost-to-go; the price of the decided tick itself is exact."""
-HIGHEST_RATIO = 1.5
-"""Above on-demand price the ratio no longer matters to the cost-to-go: spot is not worth it."""
 
-
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What a table depends on, rounded."""
 
     tick_seconds: float
@@ -109,23 +101,27 @@ class SemiMarkovPlanner:
             return self.several.act(observation, begun)
         memory = self.update(observation, memory)
         costs, pool = self.expected_costs(observation, memory)
-        return cheapest_legal(costs, pool, legal_actions(observation)), memory
+        return self.choose(observation, costs, pool)[0], memory
 
     def update(self, observation: DeadlineObservation, memory: Memory) -> Memory:
         """The memory after one more look at the pool; for jobs over one pool."""
-        tick_model = self.tick_model(observation.tick_seconds)
-        belief = np.array(memory["belief"], np.float32)
-        last = np.array(memory["last"], np.int8)
-        age = np.array(memory["age"], np.int64)
-        known = np.array(memory["known"], np.bool_)
+        model = self.tick_model(observation.tick_seconds)
+        before = np.ascontiguousarray(memory["belief"], np.float32)
+        jobs = observation.jobs
+        belief, last = np.empty_like(before), np.empty(jobs, np.int8)
+        age, known = np.empty(jobs, np.int64), np.empty(jobs, np.bool_)
         fold(
-            np.asarray(observation.spot_available.any(axis=1)),
-            tick_model.hazard,
-            tick_model.advance,
-            tick_model.first_age,
-            tick_model.stationary,
-            tick_model.prior,
-            tick_model.drift,
+            np.ascontiguousarray(observation.spot_available, np.bool_),
+            model.hazard,
+            model.advance,
+            model.first_age,
+            model.stationary,
+            model.prior,
+            model.drift,
+            before,
+            np.ascontiguousarray(memory["last"], np.int8),
+            np.ascontiguousarray(memory["age"], np.int64),
+            np.ascontiguousarray(memory["known"], np.bool_),
             belief,
             last,
             age,
@@ -144,47 +140,72 @@ class SemiMarkovPlanner:
             (N, 3) cost until the job is done in on-demand ticks (idle, on-demand, spot), that of lateness
             included, and (N,) the pool that "spot" means.
         """
-        costs = np.empty((observation.jobs, 3))
-        pool = np.empty(observation.jobs, np.int64)
-        ratio = np.empty(observation.jobs)
+        jobs = observation.jobs
+        costs, pool = np.empty((jobs, 3)), np.empty(jobs, np.int64)
+        ratio, keys = np.empty(jobs), np.empty((jobs, 4))
+        tick = observation.tick_seconds / 60.0
         placement = np.ascontiguousarray(observation.placement, np.int64)
-        available = np.ascontiguousarray(observation.spot_available, np.bool_)
-        spot_price = np.ascontiguousarray(observation.spot_price, np.float64)
-        on_demand = np.ascontiguousarray(observation.on_demand_price, np.float64)
-        _choose(placement, available, spot_price, on_demand, pool, ratio)
         work_left = np.ascontiguousarray(observation.work_left, np.float64)
         time_left = np.ascontiguousarray(observation.time_left, np.float64)
+        same, most_left, most_slack = write_keys(
+            tick,
+            placement,
+            np.ascontiguousarray(observation.spot_available, np.bool_),
+            np.ascontiguousarray(observation.spot_price, np.float64),
+            np.ascontiguousarray(observation.on_demand_price, np.float64),
+            np.ascontiguousarray(observation.restart_overhead, np.float64),
+            work_left,
+            time_left,
+            np.ascontiguousarray(observation.due_left, np.float64),
+            np.ascontiguousarray(observation.lateness_price, np.float64),
+            pool,
+            ratio,
+            keys,
+        )
         pending = np.ascontiguousarray(observation.pending_overhead, np.float64)
-        rounded = np.minimum(np.maximum(np.rint(ratio / RATIO_STEP), 1.0) * RATIO_STEP, HIGHEST_RATIO)
-        keys = [observation.restart_overhead, rounded]
-        if observation.lateness_price.any():
-            rate = observation.lateness_price / on_demand / (observation.tick_seconds / 60.0)
-            late_minutes = (observation.time_left - observation.due_left) / 60.0
-            keys += [np.where(rate > 0.0, late_minutes, 0.0), rate]
-        for rows, values in _groups(*keys):
-            settings = Settings(observation.tick_seconds, *values)
-            tables = self.tables(
-                settings,
-                float(time_left[rows].max()),
-                float((time_left[rows] - work_left[rows]).max()),
-            )
-            _expected_costs(
+        last = np.ascontiguousarray(memory["last"], np.int8)
+        belief = np.ascontiguousarray(memory["belief"], np.float32)
+        for rows in _groups(keys, same):
+            if not same:
+                most_left = float(time_left[rows].max())
+                most_slack = float((time_left[rows] - work_left[rows]).max())
+            settings = Settings(observation.tick_seconds, *keys[rows[0]].tolist())
+            tables = self.tables(settings, most_left, most_slack)
+            write_costs(
                 rows,
-                observation.tick_seconds / 60.0,
+                tick,
                 settings.overhead_seconds / 60.0,
                 ratio,
                 work_left,
                 time_left,
                 pending,
                 placement,
-                np.asarray(memory["last"], np.int8),
-                np.asarray(memory["belief"], np.float32),
+                last,
+                belief,
                 tables.slack_minutes,
                 tables.levels,
                 tables.after,
                 costs,
             )
         return costs, pool
+
+    def choose(
+        self, observation: DeadlineObservation, costs: FloatArray, pool: IntArray, doubt: float = 0.0
+    ) -> tuple[IntArray, BoolArray, int]:
+        """The cheapest legal action of each job, and where another is worse by less than `doubt`.
+
+        Args:
+            observation: N jobs over one pool.
+            costs: (N, 3) as of `expected_costs`.
+            pool: (N,) as of `expected_costs`.
+            doubt: On-demand ticks.
+
+        Returns:
+            (N,) actions, (N,) whether each is in doubt, and how many are.
+        """
+        choice, doubtful = np.empty(observation.jobs, np.int64), np.empty(observation.jobs, np.bool_)
+        count = choose_cheapest(*rule_arrays(observation), pool, costs, doubt, choice, doubtful)
+        return choice, doubtful, count
 
     def tick_model(self, tick_seconds: float) -> TickModel:
         """The model in ticks of another length."""
@@ -210,89 +231,10 @@ class SemiMarkovPlanner:
         return self._tables.get(settings, time_left / settings.tick_seconds - 1.0, slack / 60.0, solve)
 
 
-def cheapest_legal(costs: FloatArray, pool: IntArray, legal: BoolArray) -> IntArray:
-    """(N,) legal action of least cost; `costs` (N, 3) for idle, on-demand and spot in `pool`."""
-    rows = np.arange(len(pool))
-    allowed = np.stack([legal[:, 0], legal[:, 1], legal[rows, pool + FIRST_SPOT]], axis=1)
-    choice = np.where(allowed, costs, np.inf).argmin(axis=1)
-    return np.where(choice == FIRST_SPOT, pool + FIRST_SPOT, choice)
-
-
-def _groups(*keys: FloatArray) -> list[tuple[IntArray, tuple[float, ...]]]:
-    """Rows that share all keys, and these."""
-    rows = np.arange(len(keys[0]))
-    if len(rows) == 0:
-        return []
-    if all((key == key[0]).all() for key in keys):
-        return [(rows, tuple(float(key[0]) for key in keys))]
-    order = np.lexsort(keys)
-    differs = np.any([np.diff(key[order]) != 0 for key in keys], axis=0)
-    parts = np.split(rows[order], np.flatnonzero(differs) + 1)
-    return [(part, tuple(float(key[part[0]]) for key in keys)) for part in parts]
-
-
-@njit(cache=True, nogil=True)
-def _choose(
-    placement: IntArray,
-    available: BoolArray,
-    spot_price: FloatArray,
-    on_demand_price: FloatArray,
-    pool: IntArray,
-    ratio: FloatArray,
-) -> None:
-    for i in range(placement.shape[0]):
-        pool[i] = choose_pool(i, placement, available, spot_price)
-        ratio[i] = spot_price[i, pool[i]] / on_demand_price[i]
-
-
-@njit(cache=True, nogil=True)
-def _expected_costs(
-    rows: IntArray,
-    tick: float,
-    overhead: float,
-    ratio: FloatArray,
-    work_left: FloatArray,
-    time_left: FloatArray,
-    pending: FloatArray,
-    placement: IntArray,
-    up: NDArray[np.int8],
-    belief: NDArray[np.float32],  # (N, K, B)
-    grid: FloatArray,
-    levels: IntArray,
-    after: NDArray[np.float32],
-    costs: FloatArray,  # (N, 3)
-) -> None:
-    types, buckets = belief.shape[1], belief.shape[2]
-    held = np.zeros(buckets, np.bool_)  # all but one are empty once the age is known
-    for i in rows:
-        for b in range(buckets):
-            held[b] = False
-            for k in range(types):
-                if belief[i, k, b] > 0.0:
-                    held[b] = True
-        slack = (time_left[i] - work_left[i]) / 60.0
-        left = max(time_left[i] / 60.0 / tick - 1.0, 0.0)
-        level = min(max(np.searchsorted(levels, left, side="right") - 1, 0), levels.shape[0] - 2)
-        later = min(max((left - levels[level]) / (levels[level + 1] - levels[level]), 0.0), 1.0)
-        for action in range(3):
-            if action == 0:
-                rest = slack - tick
-                price = 0.0
-                block = 2 * up[i]
-            else:
-                rest = slack - (pending[i] / 60.0 if min(placement[i], 2) == action else overhead)
-                price = 1.0 if action == 1 else ratio[i]
-                block = 2 * up[i] + 1 if action == 1 else 4
-            rest = min(max(rest, 0.0), grid[-1])
-            at = min(max(np.searchsorted(grid, rest, side="right") - 1, 0), grid.shape[0] - 2)
-            upper = (rest - grid[at]) / (grid[at + 1] - grid[at])
-            total = 0.0
-            for b in range(buckets):
-                if not held[b]:
-                    continue
-                c = block * buckets + b
-                for k in range(types):
-                    soon = (1.0 - upper) * after[level, at, c, k] + upper * after[level, at + 1, c, k]
-                    late = (1.0 - upper) * after[level + 1, at, c, k] + upper * after[level + 1, at + 1, c, k]
-                    total += belief[i, k, b] * ((1.0 - later) * soon + later * late)
-            costs[i, action] = price + total
+def _groups(keys: FloatArray, same: bool) -> list[IntArray]:
+    """Rows that share all keys (N, ...); `same` if all of them do."""
+    if same:
+        return [np.arange(len(keys))] if len(keys) else []
+    order = np.lexsort(keys.T)
+    changes = np.flatnonzero((np.diff(keys[order], axis=0) != 0).any(axis=1)) + 1
+    return np.split(order, changes)

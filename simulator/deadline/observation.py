@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,15 @@ class DeadlineObservation:
     def pools(self) -> int:
         """Number of pools P."""
         return int(self.spot_available.shape[1])
+
+    def only(self, rows: IntArray) -> Self:
+        """The same of the jobs `rows` alone."""
+        few: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, np.ndarray) and value.size:
+                few[each.name] = value[rows]
+        return replace(self, **few)
 
     @property
     def askable(self) -> BoolArray:
