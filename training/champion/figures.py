@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from policies.baselines import Greedy, UniformProgress
 from policies.bundle import read_bundle
@@ -36,6 +37,7 @@ from simulator.synthetic import fit_semi_markov
 from training.gate import GateSettings, Variant
 
 PLANNER = "planner"
+INSIDER = "no contender: planner fitted to the held-out zones"
 RESAMPLES = 2000
 
 
@@ -75,13 +77,21 @@ class Replayed:
         return np.asarray((base - self.costs[name][rows].mean(axis=-1)) / way)
 
 
-def contenders(training: Sequence[Market], champion: GuidedPolicy) -> dict[str, DeadlinePolicy]:
-    """Policies by the name of their row: heuristics, planner and its ablations, each network, all of them."""
+def contenders(
+    training: Sequence[Market], held_out: Market, champion: GuidedPolicy
+) -> dict[str, DeadlinePolicy]:
+    """Policies by the name of their row: heuristics, planner and its ablations, each network, all of them.
+
+    `INSIDER` is no contender: its model is fitted to the very series it is replayed on, which tells how much
+    is to be had from knowing the zones better.
+    """
     series = [each for market in training for each in availability_series(market)]
 
-    def fitted(types: int, edges: tuple[int, ...]) -> SemiMarkovPlanner:
+    def fitted(
+        types: int, edges: tuple[int, ...], to: Sequence[NDArray[np.bool_]] = series
+    ) -> SemiMarkovPlanner:
         return SemiMarkovPlanner(
-            fit_semi_markov(series, types=types, chunk_ticks=CHUNK_TICKS, age_edges=edges), unlike=0.0
+            fit_semi_markov(to, types=types, chunk_ticks=CHUNK_TICKS, age_edges=edges), unlike=0.0
         )
 
     rows: dict[str, DeadlinePolicy] = {
@@ -91,6 +101,7 @@ def contenders(training: Sequence[Market], champion: GuidedPolicy) -> dict[str, 
         "planner without belief (one type)": fitted(1, AGE_EDGES),
         "planner without age (one bucket)": fitted(TYPES, AGE_EDGES[:1]),
         "planner without either": fitted(1, AGE_EDGES[:1]),
+        INSIDER: fitted(TYPES, AGE_EDGES, availability_series(held_out)),
     }
     members = champion.layers[0][0].shape[0]
     for seed in range(members):
@@ -186,9 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         champion = GuidedPolicy.of(read_bundle(given.champion, "deadline"))
-        policies = contenders([Market.load(given.training)], champion)
+        held_out = Market.load(given.held_out)
+        policies = contenders([Market.load(given.training)], held_out, champion)
         variants = GateSettings().variants
-        rows = figures(Market.load(given.held_out), policies, variants)
+        rows = figures(held_out, policies, variants)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
