@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from sb3_contrib import MaskablePPO
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
 
 from envs.guided_vec_env import GuidedVecEnv
 from envs.hindsight import HindsightReward
-from policies.bundle import BundleManifest, write_bundle
 from policies.guided import ALGORITHM, GuidedPolicy
 from policies.guided.policy import FEATURE_NAMES, bundle_parts
 from policies.network import Network
@@ -27,47 +21,28 @@ from simulator.deadline import DeadlineBatch
 from simulator.deadline.observation import FloatArray
 from simulator.market import Market
 from simulator.synthetic import SemiMarkovModel
+from training.advised import GUIDANCE, correction_arrays
+from training.agent import Arrays
 from training.champion.jobs import LONGEST_TICKS, ChampionJobs, trained_range
-from training.champion.network import GUIDANCE, WIDTH, GuidedActorCritic, WeightAverage, correction_arrays
+from training.champion.network import WIDTH, GuidedActorCritic
 from training.champion.series import champion_series
-from training.tracking import git_revision
-
-Member = dict[str, NDArray[np.float32]]
+from training.recipe import CACHE_BYTES, MemberRecipe, train_network, write_members
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe(MemberRecipe):
     """Hyper-parameters of one member; the defaults are the shipped champion's.
 
     Attributes:
-        steps: Environment steps.
-        environments: Environments in lock-step.
-        rollout_steps: Steps of each between two updates.
-        batch_size: Minibatch of an update.
-        epochs: Passes over a rollout.
-        learning_rate: At the start; falls linearly to 0.
-        gae_lambda: Of the advantage estimate; the discount is 1.
-        clip_range: Of PPO.
-        entropy: Weight of the entropy bonus.
         typical_share: Share of jobs near the benchmark's settings.
-        width: Of the two hidden layers.
-        guidance: Weight of the planner's costs in the scores.
         augmented: Whether series are also shifted, reversed and made up.
         potential: Whether the reward is the regret against the clairvoyant optimum, or plainly the cost.
     """
 
     steps: int = 16_000_000
     environments: int = 1024
-    rollout_steps: int = 64
-    batch_size: int = 8192
-    epochs: int = 3
-    learning_rate: float = 3e-4
-    gae_lambda: float = 0.95
-    clip_range: float = 0.2
-    entropy: float = 0.001
-    typical_share: float = 0.4
     width: int = WIDTH
-    guidance: float = GUIDANCE
+    typical_share: float = 0.4
     augmented: bool = True
     potential: bool = True
 
@@ -81,27 +56,13 @@ class PlainReward(HindsightReward):
         return np.asarray(-self.scale * cost / self._usd_per_tick - missed)
 
 
-class _Watched(BaseCallback):
-    """Tells somebody how many steps are done."""
-
-    def __init__(self, watch: Callable[[int], None]) -> None:
-        super().__init__()
-        self.watch = watch
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_end(self) -> None:
-        self.watch(self.num_timesteps)
-
-
 def train_member(
     markets: Sequence[Market],
     model: SemiMarkovModel,
     recipe: Recipe,
     seed: int,
     watch: Callable[[int], None] = lambda steps: None,
-) -> Member:
+) -> Arrays:
     """Train one network; the same arguments give the same weights on the same machine.
 
     Args:
@@ -114,34 +75,15 @@ def train_member(
     Returns:
         The averaged correction network, named as in a bundle.
     """
-    torch.set_num_threads(1)
     env = GuidedVecEnv(
         champion_series(markets, model, seed, augmented=recipe.augmented),
         recipe.environments,
-        SemiMarkovPlanner(model, cache_bytes=3_000_000_000),
+        SemiMarkovPlanner(model, cache_bytes=CACHE_BYTES),
         jobs=ChampionJobs(recipe.typical_share),
         reward=HindsightReward(LONGEST_TICKS) if recipe.potential else PlainReward(LONGEST_TICKS),
         seed=seed,
     )
-    agent = MaskablePPO(
-        GuidedActorCritic,
-        env,
-        learning_rate=lambda remaining: recipe.learning_rate * max(remaining, 0.0),
-        n_steps=recipe.rollout_steps,
-        batch_size=recipe.batch_size,
-        n_epochs=recipe.epochs,
-        gamma=1.0,
-        gae_lambda=recipe.gae_lambda,
-        clip_range=recipe.clip_range,
-        ent_coef=recipe.entropy,
-        seed=seed,
-        device="cpu",
-        policy_kwargs={"width": recipe.width, "guidance": recipe.guidance},
-    )
-    agent.set_logger(Logger(None, []))
-    average = WeightAverage()
-    agent.learn(recipe.steps, callback=[average, _Watched(watch)])
-    return correction_arrays(average.average or agent.policy.state_dict())
+    return correction_arrays(train_network(env, GuidedActorCritic, recipe, seed, watch))
 
 
 def train_champion(
@@ -153,7 +95,7 @@ def train_champion(
     processes: int = 2,
     source: str = "",
     watch: Callable[[int], None] = lambda seed: None,
-) -> tuple[GuidedPolicy, list[Member]]:
+) -> tuple[GuidedPolicy, list[Arrays]]:
     """Fit the planner and train one member per seed.
 
     Args:
@@ -169,7 +111,7 @@ def train_champion(
         The policy and its members in the order of the seeds.
     """
     model = fit_planner_model(markets, source)
-    members: dict[int, Member] = {}
+    members: dict[int, Arrays] = {}
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         jobs = {pool.submit(train_member, markets, model, recipe, seed): seed for seed in seeds}
         for job in as_completed(jobs):
@@ -180,7 +122,7 @@ def train_champion(
 
 
 def guided(
-    name: str, planner: SemiMarkovPlanner, members: Sequence[Member], guidance: float = GUIDANCE
+    name: str, planner: SemiMarkovPlanner, members: Sequence[Arrays], guidance: float = GUIDANCE
 ) -> GuidedPolicy:
     """The policy of some members, trained with this weight of the planner's costs."""
     networks = [Network.of(member, activation="tanh") for member in members]
@@ -190,7 +132,7 @@ def guided(
 def write_champion(
     path: Path,
     policy: GuidedPolicy,
-    members: Sequence[Member],
+    members: Sequence[Arrays],
     recipe: Recipe,
     seeds: Sequence[int],
     data_sha256: Mapping[str, str],
@@ -201,18 +143,14 @@ def write_champion(
     Returns:
         Its SHA-256.
     """
-    parameters, weights = bundle_parts(policy.planner, policy.guidance, policy.trained, members)
-    manifest = BundleManifest.model_validate(
-        {
-            "name": policy.name,
-            "kind": "deadline",
-            "algorithm": ALGORITHM,
-            "feature_names": list(FEATURE_NAMES),
-            "parameters": parameters,
-            "training_config": {**asdict(recipe), "seeds": list(seeds)},
-            "data_sha256": dict(data_sha256),
-            "git_revision": git_revision(),
-            "evaluation": [dict(row) for row in evaluation],
-        }
+    return write_members(
+        path,
+        bundle_parts(policy.planner, policy.guidance, policy.trained, members),
+        name=policy.name,
+        algorithm=ALGORITHM,
+        feature_names=FEATURE_NAMES,
+        recipe=recipe,
+        seeds=seeds,
+        data_sha256=data_sha256,
+        evaluation=evaluation,
     )
-    return write_bundle(path, manifest, weights)

@@ -19,9 +19,10 @@ from policies.planner import SemiMarkovPlanner
 from simulator.deadline.batch import Observability
 from simulator.deadline.observation import BoolArray, FloatArray
 from simulator.synthetic import SemiMarkovModel
+from training.agent import Arrays
 from training.pools.episodes import pool_markets
 from training.pools.judge import fitted, judge, report, without_group, zone_series
-from training.pools.recipe import Member, PoolsRecipe, guided_pools, train_pools, write_pools
+from training.pools.recipe import PoolsRecipe, guided_pools, train_pools, write_pools
 from training.several_pools import CACHE_BYTES, DRAWS, folds, price_ratios
 from training.tracking import sha256_of
 
@@ -39,7 +40,7 @@ def train_members(
     seeds: Sequence[int],
     observability: Observability,
     note: Callable[[str], None] = lambda what: None,
-) -> list[Member]:
+) -> list[Arrays]:
     """One member per seed, each with markets of its own."""
     members = []
     for seed in seeds:
@@ -69,7 +70,7 @@ def main() -> None:
     def note(what: str) -> None:
         sys.stderr.write(f"{time.perf_counter() - began:.0f} s: {what}\n")
 
-    def trained(series: Sequence[BoolArray], model: SemiMarkovModel) -> list[Member]:
+    def trained(series: Sequence[BoolArray], model: SemiMarkovModel) -> list[Arrays]:
         return train_members(series, ratios, model, recipe, seeds, arguments.observability, note)
 
     series = zone_series(arguments.traces)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from torch import nn
 
 from policies.guided.pools import GAP, JOB_NAMES, POOL_NAMES
 from policies.guided.pools.network import LAYERS
+from training.advised import AdvisedActorCritic
+from training.agent import Arrays
 
-GUIDANCE = 5.0
-"""Logits start as -GUIDANCE x (expected cost above the cheapest legal choice, on-demand ticks)."""
 WIDTH = 32
 
 
@@ -91,35 +90,26 @@ def _parts(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x[:, :job], x[:, job:].reshape(len(x), -1, len(POOL_NAMES))
 
 
-class PoolsActorCritic(MaskableActorCriticPolicy):
-    """Actor-critic whose actor starts as a soft version of the planner."""
+class PoolsActorCritic(AdvisedActorCritic):
+    """Actor and critic over pools."""
 
-    def __init__(
-        self, *arguments: Any, width: int = WIDTH, guidance: float = GUIDANCE, **settings: Any
-    ) -> None:
-        """As its base, with the width of the hidden layers and the weight of the planner's costs."""
-        self._width, self._guidance = width, guidance
-        super().__init__(*arguments, **settings)
+    usual_width = WIDTH
 
-    def _build_mlp_extractor(self) -> None:
-        towers = Towers(self.features_dim, self._width, self._guidance)
-        self.mlp_extractor = towers  # type: ignore[assignment] # same interface
+    def _towers(self) -> nn.Module:
+        return Towers(self.features_dim, self._width, self._guidance)
 
-    def _build(self, lr_schedule: Callable[[float], float]) -> None:
-        super()._build(lr_schedule)
-        self.action_net = nn.Identity()
+    def _head(self) -> nn.Module:
         for layer in cast(Towers, self.mlp_extractor).actor.last:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        settings = {"lr": lr_schedule(1), **self.optimizer_kwargs}
-        self.optimizer = self.optimizer_class(self.parameters(), **settings)
+        return nn.Identity()
 
 
-def member_arrays(weights: dict[str, torch.Tensor]) -> dict[str, NDArray[np.float32]]:
+def member_arrays(weights: Mapping[str, NDArray[np.float32]]) -> Arrays:
     """The actor among all weights, named as in a policy bundle."""
     modules = ("encoder.encode.0", "encoder.encode.2", "encoder.context", "choice", "choose", "rest")
     return {
-        f"{layer}.{part}": np.array(weights[f"mlp_extractor.actor.{module}.{part}"].numpy())
+        f"{layer}.{part}": weights[f"mlp_extractor.actor.{module}.{part}"]
         for layer, module in zip(LAYERS, modules, strict=True)
         for part in ("weight", "bias")
     }

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from envs.hindsight import HindsightReward
@@ -22,9 +21,10 @@ from policies.planner import SemiMarkovPlanner
 from policies.planner.fit import SHIPPED
 from simulator.deadline.observation import FloatArray
 from simulator.synthetic.semi_markov import load_model
+from training.advised import GUIDANCE
 from training.config import TrainingConfig
-from training.pools.network import GUIDANCE, PoolsActorCritic, member_arrays
-from training.pools.recipe import CACHE_BYTES
+from training.pools.network import PoolsActorCritic, member_arrays
+from training.recipe import CACHE_BYTES
 from training.tracking import NoTracker, Tracker
 from training.trainer import Data, Trainer
 
@@ -80,18 +80,15 @@ class PoolsTrainer(Trainer):
 
     def policy(self, weights: Mapping[str, NDArray[np.float32]] | None = None) -> GuidedPools:
         """The present (or the given) network as the policy that production runs."""
-        network = PoolNetwork.of(self._member(weights or self.present()))
+        network = PoolNetwork.of(member_arrays(weights or self.present()))
         return GuidedPools(self.config.name, self.planner, GUIDANCE, (network,))
 
     def parts_of_bundle(
         self, weights: Mapping[str, NDArray[np.float32]]
     ) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
         """What a bundle of these weights says of its algorithm, and the arrays in it."""
-        parameters, arrays = bundle_parts(self.planner.model, GUIDANCE, [self._member(weights)])
+        parameters, arrays = bundle_parts(self.planner.model, GUIDANCE, [member_arrays(weights)])
         return (
             {"algorithm": ALGORITHM, "feature_names": list(FEATURE_NAMES), "parameters": parameters},
             arrays,
         )
-
-    def _member(self, weights: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        return member_arrays({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})

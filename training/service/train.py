@@ -23,6 +23,7 @@ from policies.service.names import RESIDUAL
 from policies.service.residual import FEATURE_NAMES, OPTIONS, Advice, ResidualPlanner
 from simulator.errors import InputError, SpotwiseError
 from simulator.market import Market
+from training.advised import correction_arrays
 from training.agent import Arrays
 from training.checkpoint import (
     Checkpoint,
@@ -36,7 +37,7 @@ from training.checkpoint import (
 )
 from training.held_out import split
 from training.service.train_config import ServiceTrainingConfig
-from training.service.train_network import correction_arrays, make_residual_agent
+from training.service.train_network import make_residual_agent
 from training.tracking import NoTracker, Tracker, TrackingError, flat, git_revision
 from training.trainer import CHECKPOINT, Data, interruptions
 

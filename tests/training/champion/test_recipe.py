@@ -20,8 +20,10 @@ from policies.shield import Shielded
 from simulator.deadline import DeadlineJob
 from simulator.deadline.replay import Windows, replay
 from simulator.market import Market, sample_market
+from training.advised import correction_arrays
+from training.agent import weights_of
 from training.champion.jobs import LONGEST_TICKS, ChampionJobs
-from training.champion.network import GuidedActorCritic, correction_arrays
+from training.champion.network import GuidedActorCritic
 from training.champion.recipe import Recipe, guided, train_member, write_champion
 from training.champion.series import champion_series
 
@@ -73,7 +75,7 @@ def test_torch_logits_and_numpy_corrections_agree(markets: list[Market]) -> None
         policy = agent.policy
         latent = policy.mlp_extractor.forward_actor(torch.from_numpy(inputs))
         logits = torch.log_softmax(policy.action_net(latent), dim=1).numpy()
-    network = Network.of(correction_arrays(agent.policy.state_dict()), activation="tanh")
+    network = Network.of(correction_arrays(weights_of(agent.policy)), activation="tanh")
     scores = network.outputs(inputs) - 5.0 * inputs[:, -7:-4]
     scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(logits, scores, atol=2e-4)

@@ -22,9 +22,11 @@ from simulator.deadline.terms import PoolTerms
 from simulator.errors import InputError
 from simulator.market import sample_market
 from simulator.synthetic.semi_markov import load_model
+from training.advised import GUIDANCE
+from training.agent import weights_of
 from training.pools.episodes import LONGEST_TICKS, PoolJobs, pool_markets
 from training.pools.judge import difference, judge, report, without_group
-from training.pools.network import GUIDANCE, PoolsActorCritic, Towers, member_arrays
+from training.pools.network import PoolsActorCritic, Towers, member_arrays
 from training.pools.recipe import PoolsRecipe, guided_pools, train_pools, write_pools
 from training.several_pools import Fold
 
@@ -112,7 +114,7 @@ def test_torch_and_numpy_compute_the_same_and_begin_as_the_planner(
     )
 
     def both() -> tuple[np.ndarray, np.ndarray]:
-        network = PoolNetwork.of(member_arrays(policy.state_dict()))
+        network = PoolNetwork.of(member_arrays(weights_of(policy)))
         with torch.no_grad():
             logits = actor(torch.from_numpy(seen.job), torch.from_numpy(seen.pool)).numpy()
         return logits, network.corrections(seen) - np.float32(GUIDANCE) * seen.gaps
