@@ -49,9 +49,6 @@ def run(
     settings = _settings(config)
     chosen = read_plan(plan)
     provider = make_provider(settings, chosen)
-    from datetime import UTC, datetime
-
-    chosen.refuse_expired(datetime.fromtimestamp(provider.clock.now(), UTC))
     log = JsonLog(sys.stderr, controller=settings.name, mode=mode or settings.mode)
     with Lock(settings.state_dir), open_journal(settings) as journal:
         daemon = Daemon(chosen, settings, provider, journal, log, mode)  # type: ignore[arg-type]  # checked above

@@ -23,6 +23,7 @@ from optimizer.controller.loop import Controller
 from optimizer.controller.observe import Tell
 from optimizer.controller.providers import Provider
 from optimizer.controller.report import Report
+from optimizer.controller.resume import refuse_expired
 from optimizer.controller.status import Counts, prometheus, snapshot
 from optimizer.plan import Plan
 
@@ -80,8 +81,9 @@ class Daemon:
             lease: Instead of the settings' lease.
 
         Raises:
-            InputError: See `Controller`.
+            InputError: See `Controller`; or the plan has expired and was not under way here.
         """
+        refuse_expired(plan, journal, mode or settings.mode, provider.clock.now())
         self.settings, self.provider, self.journal = settings, provider, journal
         self.counts = Counts()
         self._log = log
@@ -218,11 +220,13 @@ class Daemon:
         clock = self.provider.clock
         while not self._stop.is_set():
             self._alive = time.monotonic()
-            now = clock.now()
+            now = self.controller.believed_now()
             if now >= until:
                 return
+            # a wall clock that was set back by a day must not put off the next tick by a day
+            astray = clock.now() - now
             if (
-                clock.wait_until(min(until, now + POLL_SECONDS))
+                clock.wait_until(min(until, now + POLL_SECONDS) + astray)
                 or self._changed_hands()
                 or self._interrupted()
             ):

@@ -86,6 +86,10 @@ class Controller:
         now = self.provider.clock.now()
         return Report(tick_number(self.plan, now), now, held="not-leader")
 
+    def believed_now(self) -> float:
+        """Seconds since 1970; not those of a wall clock that jumped and is not believed yet."""
+        return self._state.watch.believed()
+
     def next_tick(self, now: float) -> float:
         """When the tick after `now` begins."""
         return self.plan.created.timestamp() + (tick_number(self.plan, now) + 1) * self.plan.tick_seconds

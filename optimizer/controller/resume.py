@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from optimizer.controller.act import Actor
 from optimizer.controller.canary import Canary
 from optimizer.controller.carry import Carrier
-from optimizer.controller.config import ControllerSettings
+from optimizer.controller.config import ControllerSettings, Mode
 from optimizer.controller.decide import Timed
 from optimizer.controller.fleets import make_fleets
 from optimizer.controller.groups import GroupKeeper
@@ -25,6 +27,33 @@ from optimizer.controller.standing import Standing
 from optimizer.controller.strangers import Strangers
 from optimizer.plan import Plan
 from simulator.errors import InputError
+
+
+def refuse_expired(plan: Plan, journal: Journal, mode: Mode, now: float) -> None:
+    """Refuse to begin with a plan out of its time; one that was under way here goes on.
+
+    A controller that runs when its plan expires looks after what runs. A restart must not change that: what
+    is lost would not be replaced, and what is done not be ended.
+
+    Args:
+        plan: What is to be placed.
+        journal: Shows what was under way: the plan of the last tick in this mode.
+        mode: The controller's.
+        now: Seconds since 1970.
+
+    Raises:
+        InputError: It has expired or comes from the future, and was not under way.
+        JournalLost: The journal's database does not answer.
+    """
+    if journal.last_plan(mode) == plan.checksum:
+        return
+    try:
+        plan.refuse_expired(datetime.fromtimestamp(now, UTC))
+    except InputError as error:
+        raise InputError(
+            f"{error}. Only a restart goes on with such a plan, and {journal.store.name} does not show it as "
+            f"the last one in mode {mode}; what runs stays as it is"
+        ) from error
 
 
 class Resumed:

@@ -236,6 +236,15 @@ class Journal:
             return int(tick) if (its_mode, json.loads(summary).get("plan")) == (mode, plan) else None
         return None
 
+    def last_plan(self, mode: str) -> str | None:
+        """Checksum of the plan of the last tick in this mode, None if there is none."""
+        for (summary,) in self.store.read(
+            "SELECT summary FROM ticks WHERE mode = ? ORDER BY rowid DESC LIMIT 1", (mode,)
+        ):
+            found = json.loads(summary).get("plan")
+            return None if found is None else str(found)
+        return None
+
     def remember(self, **facts: str) -> None:
         """Write named facts.
 

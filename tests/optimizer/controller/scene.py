@@ -17,6 +17,7 @@ from optimizer.controller.journal.sqlite import SqliteStore
 from optimizer.controller.loop import Controller
 from optimizer.controller.providers import Provider
 from optimizer.controller.providers.aws import aws_provider
+from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.fake_aws import FakeAws
 from optimizer.plan import Plan
 from policies.protocol import Memory
@@ -91,7 +92,7 @@ def plan(of: Market, *workloads: dict[str, Any], **fields: Any) -> Plan:
     used = {(one["policy"], one["kind"]) for one in workloads}
     return Plan.seal(
         created=of.start,
-        expires=of.end + timedelta(days=365),
+        expires=fields.pop("expires", of.end + timedelta(days=365)),
         tick_seconds=of.tick_seconds,
         inputs={},
         policies=fields.pop("policies", [{"name": name, "kind": kind} for name, kind in sorted(used)]),
@@ -157,6 +158,22 @@ class FakeClock:
     def wait_until(self, moment: float) -> bool:
         del moment
         return False
+
+
+class SetClock:
+    """A simulated cloud's time, and a wall clock that somebody set."""
+
+    def __init__(self, cloud: SimulatedCloud, offset: float = 0.0) -> None:
+        self.cloud, self.offset = cloud, offset
+
+    def now(self) -> float:
+        return self.cloud.now() + self.offset
+
+    def steady(self) -> float:
+        return self.cloud.steady()
+
+    def wait_until(self, moment: float) -> bool:
+        return self.cloud.wait_until(moment - self.offset)
 
 
 TEMPLATE = "spotwise-test"

@@ -26,11 +26,12 @@ from optimizer.controller.config import ControllerSettings
 from optimizer.controller.daemon import Daemon
 from optimizer.controller.journal import Journal
 from optimizer.controller.providers.simulated import SimulatedCloud
+from optimizer.controller.report import Report
 from optimizer.plan import write_plan
 from optimizer.presets import presets_dir
 from simulator.errors import InputError, SpotwiseError
 from tests.optimizer.controller.browser import Browser
-from tests.optimizer.controller.scene import job, market, plan, service, sqlite_of
+from tests.optimizer.controller.scene import SetClock, job, market, plan, service, sqlite_of
 from training.configuration import read_configuration
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -321,6 +322,33 @@ def test_the_journal_is_pruned_and_copied_in_time(tmp_path: Path) -> None:
         assert (tmp_path / "journal.backup.sqlite").exists()
         ticks = sqlite_of(journal).execute("SELECT COUNT(*) FROM ticks").fetchone()[0]
         assert 144 <= ticks <= 144 + 14
+
+
+@pytest.mark.parametrize("jump", [-30 * 86_400.0, 36_000.0])
+def test_a_clock_that_was_set_neither_stops_the_ticks_nor_hurries_them(tmp_path: Path, jump: float) -> None:
+    of = market([[9] * 300])
+    the_plan = plan(of, service(of, cold_start_minutes=0.0))
+    cloud = SimulatedCloud(of, the_plan)
+    clock = SetClock(cloud)
+    settings = ControllerSettings.model_validate(
+        {
+            "state_dir": tmp_path,
+            "mode": "apply",
+            "endpoint": {"enabled": False},
+            "provider": {"kind": "simulated", "simulated": {"market": "unused"}},
+        }
+    )
+    at: list[tuple[int, float]] = []
+
+    def watch(report: Report) -> None:
+        at.append((cloud.tick, report.now))
+        if len(at) == 5:
+            clock.offset = jump
+
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        provider = replace(cloud.provider(), clock=clock)
+        Daemon(the_plan, settings, provider, journal, lambda *_: None).run(7, watch)
+    assert at == [(tick, of.start.timestamp() + 600.0 * tick) for tick in range(7)]
 
 
 @pytest.fixture
