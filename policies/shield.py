@@ -131,7 +131,7 @@ def shown_to(policy: DeadlinePolicy, observation: DeadlineObservation) -> Deadli
     A policy that weighs the cost of lateness sees it; any other is shown the due time as the deadline
     wherever it binds (`policies.soft`).
     """
-    if not observation.lateness_price.any():
+    if not np.count_nonzero(observation.lateness_price):
         return observation
     weighs = isinstance(policy, WeighsLateness) and policy.weighs_lateness(observation.pools)
     return observation if weighs else binding(observation)

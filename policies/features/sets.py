@@ -76,14 +76,24 @@ class FeatureSet:
         history = np.array(memory["history"], np.float64)
         return self._run(observation, history, fold=True), {"history": history}
 
-    def describe(self, observation: DeadlineObservation, memory: Memory) -> Look:
-        """Describe every job from a memory that already holds what is seen now."""
-        return self._run(observation, np.asarray(memory["history"], np.float64), fold=False)
+    def describe(
+        self, observation: DeadlineObservation, memory: Memory, out: Float32Array | None = None
+    ) -> Look:
+        """Describe every job from a memory that already holds what is seen now.
 
-    def _run(self, seen: DeadlineObservation, history: FloatArray, *, fold: bool) -> Look:
+        Args:
+            observation: N jobs over P pools.
+            memory: What `look` returned.
+            out: (N, F or more) where the features go, into the first F columns; what the others hold is lost.
+        """
+        return self._run(observation, np.asarray(memory["history"], np.float64), fold=False, out=out)
+
+    def _run(
+        self, seen: DeadlineObservation, history: FloatArray, *, fold: bool, out: Float32Array | None = None
+    ) -> Look:
         jobs, pools = seen.jobs, seen.pools
         look = Look(
-            np.empty((jobs, self.size), np.float32),
+            np.empty((jobs, self.size), np.float32) if out is None else out,
             np.empty((jobs, pools + 2), np.bool_),
             np.empty(jobs, np.int64),
         )

@@ -215,23 +215,21 @@ class GuidedPolicy:
     def _show(
         self, observation: DeadlineObservation, memory: Memory, costs: FloatArray, pool: IntArray
     ) -> Advised:
-        look = RICH.describe(observation, memory)
         inputs = np.empty((observation.jobs, len(FEATURE_NAMES)), np.float32)
-        inputs[:, : RICH.size] = look.features
-        model = self.planner.tick_model(observation.tick_seconds)
+        legal = RICH.describe(observation, memory, inputs).legal
         write_advice(
             np.arange(observation.jobs),
             costs,
-            look.legal,
+            legal,
             pool,
             np.ascontiguousarray(memory["belief"], np.float32),
             np.ascontiguousarray(memory["last"], np.int8),
-            model.hazard,
+            self.planner.tick_model(observation.tick_seconds).hazard,
             observation.tick_seconds / 3600.0,
             self.availability,
             inputs,
         )
-        return Advised(inputs, look.legal, pool)
+        return Advised(inputs, legal, pool)
 
     def weighs_lateness(self, pools: int) -> bool:
         """As the planner, which decides alone over a job that may be late."""
@@ -246,7 +244,7 @@ class GuidedPolicy:
         choice, doubtful, count = self.planner.choose(observation, costs, pool, DOUBT)
         if count:  # only those are described: the networks do not change the others
             doubtful &= self.trained.covers(observation, pool)
-            rows = np.flatnonzero(doubtful)
+            rows = doubtful.nonzero()[0]
             if len(rows):
                 choice[rows] = self._corrected(observation, memory, costs, pool, rows)
         return choice, memory
@@ -266,9 +264,10 @@ class GuidedPolicy:
             costs, pool = costs[rows], pool[rows]
         advised = self._show(observation, memory, costs, pool)
         scores = self.corrections(advised.inputs)
-        scores -= np.float32(self.guidance) * advised.inputs[:, RICH.size : RICH.size + COST_GAPS]
         choice = np.empty(len(rows), np.int64)
-        _choose_best(scores, advised.legal, pool, choice)
+        _choose_best(
+            scores, np.float32(self.guidance), advised.inputs, RICH.size, advised.legal, pool, choice
+        )
         return choice
 
     def corrections(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -311,13 +310,22 @@ def _cover(
 
 
 @njit(cache=True, nogil=True)
-def _choose_best(scores: NDArray[np.float32], legal: BoolArray, pool: IntArray, choice: IntArray) -> None:
+def _choose_best(
+    correction: NDArray[np.float32],
+    guidance: np.float32,
+    inputs: NDArray[np.float32],
+    first: int,  # column of the first cost gap
+    legal: BoolArray,
+    pool: IntArray,
+    choice: IntArray,
+) -> None:
     for i in range(choice.shape[0]):
-        best = -np.inf
+        best = np.float32(-np.inf)
         for action in range(3):
             place = action if action < 2 else pool[i] + 2
-            if legal[i, place] and scores[i, action] > best:
-                best = scores[i, action]
+            score = correction[i, action] - guidance * inputs[i, first + action]
+            if legal[i, place] and score > best:
+                best = score
                 choice[i] = place
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
-
-import numpy as np
 
 from simulator.deadline.observation import FloatArray, IntArray
 
@@ -60,7 +59,7 @@ class TableCache(Generic[Key, Table]):
             slack_minutes: Slack.
             solve: Makes tables that reach the ticks and minutes it is given.
         """
-        ticks, slack_minutes = max(int(np.ceil(ticks_left - 1e-9)), 1), max(slack_minutes, 0.0)
+        ticks, slack_minutes = max(math.ceil(ticks_left - 1e-9), 1), max(slack_minutes, 0.0)
         found = self._tables.get(key)
         if found is None or found.levels[-1] < ticks or found.slack_minutes[-1] < slack_minutes:
             if found is not None:

@@ -75,6 +75,9 @@ def write_costs(
 ) -> None:
     """Write the expected cost of idling, on-demand and spot of jobs `rows`, in on-demand ticks."""
     types, buckets = belief.shape[1], belief.shape[2]
+    entries, columns = after.shape[1], after.shape[2]
+    flat = after.reshape(-1)
+    next_entry, next_level = columns * types, entries * columns * types
     weight = np.empty(types)
     idle, on_demand, spot = np.empty(types), np.empty(types), np.empty(types)
     for i in rows:
@@ -84,11 +87,14 @@ def write_costs(
         later = min(max((left - levels[level]) / (levels[level + 1] - levels[level]), 0.0), 1.0)
         waiting = pending[i] / 60.0
         held = min(placement[i], 2)
-        on_idle, idle_upper = _between(grid, slack - tick)
-        on_launch, launch_upper = _between(grid, slack - (waiting if held == 1 else overhead))
-        on_spot, spot_upper = _between(grid, slack - (waiting if held == 2 else overhead))
-        first_idle = 2 * up[i] * buckets
-        totals = (0.0, 0.0, 0.0)
+        idle_at, idle_upper = _between(grid, slack - tick)
+        on_demand_at, on_demand_upper = _between(grid, slack - (waiting if held == 1 else overhead))
+        spot_at, spot_upper = _between(grid, slack - (waiting if held == 2 else overhead))
+        column = 2 * up[i] * buckets
+        if_idle = ((level * entries + idle_at) * columns + column) * types
+        if_on_demand = ((level * entries + on_demand_at) * columns + column + buckets) * types
+        if_spot = ((level * entries + spot_at) * columns + 4 * buckets) * types
+        of_idle, of_on_demand, of_spot = 0.0, 0.0, 0.0
         for b in range(buckets):
             # all buckets but one are empty once the age of the run is known
             some = False
@@ -97,31 +103,41 @@ def write_costs(
                 some = some or weight[k] > 0.0
             if not some:
                 continue
-            _expect(after, level, later, on_idle, idle_upper, first_idle + b, weight, idle)
-            _expect(after, level, later, on_launch, launch_upper, first_idle + buckets + b, weight, on_demand)
-            _expect(after, level, later, on_spot, spot_upper, 4 * buckets + b, weight, spot)
-            for k in range(types):  # three sums at a time: each waits for its own last addition
-                totals = (totals[0] + idle[k], totals[1] + on_demand[k], totals[2] + spot[k])
-        costs[i, 0] = totals[0]
-        costs[i, 1] = 1.0 + totals[1]
-        costs[i, 2] = ratio[i] + totals[2]
+            past = b * types
+            _expect(flat, if_idle + past, next_entry, next_level, idle_upper, later, weight, idle)
+            _expect(
+                flat, if_on_demand + past, next_entry, next_level, on_demand_upper, later, weight, on_demand
+            )
+            _expect(flat, if_spot + past, next_entry, next_level, spot_upper, later, weight, spot)
+            for k in range(types):  # each sum waits for its own last addition, so three take as long as one
+                of_idle += idle[k]
+                of_on_demand += on_demand[k]
+                of_spot += spot[k]
+        costs[i, 0] = of_idle
+        costs[i, 1] = 1.0 + of_on_demand
+        costs[i, 2] = ratio[i] + of_spot
 
 
 @njit(cache=True, nogil=True)
 def _expect(
     after: NDArray[np.float32],
-    level: int,
-    later: float,
-    at: int,
+    first: int,
+    next_entry: int,
+    next_level: int,
     upper: float,
-    column: int,
+    later: float,
     weight: FloatArray,
     out: FloatArray,
 ) -> None:
-    """Write the cost-to-go by type, times its weight, between four entries of a table."""
-    for k in range(weight.shape[0]):
-        soon = (1.0 - upper) * after[level, at, column, k] + upper * after[level, at + 1, column, k]
-        late = (1.0 - upper) * after[level + 1, at, column, k] + upper * after[level + 1, at + 1, column, k]
+    """Write the cost-to-go by type, times its weight, between four entries of a flat table.
+
+    Unsigned, so that no index may count from the end: otherwise this is not compiled to vector instructions.
+    """
+    here, above = np.uint64(first), np.uint64(first + next_entry)
+    here_later, above_later = np.uint64(first + next_level), np.uint64(first + next_level + next_entry)
+    for k in range(np.uint64(weight.shape[0])):
+        soon = (1.0 - upper) * after[here + k] + upper * after[above + k]
+        late = (1.0 - upper) * after[here_later + k] + upper * after[above_later + k]
         out[k] = weight[k] * ((1.0 - later) * soon + later * late)
 
 
