@@ -12,7 +12,7 @@ from policies.protocol import Memory
 from policies.registry import load_policy, policy_names
 from policies.shield import Shielded
 from simulator.deadline import DeadlineBatch, DeadlineJob, DeadlineObservation, MarketStack
-from simulator.deadline.batch import Observability
+from simulator.deadline.observability import Observability
 from simulator.market import sample_market
 
 JOB = DeadlineJob(48 * 3600, 52 * 3600, 720)

@@ -15,7 +15,7 @@ from envs.series import EpisodeMarkets
 from policies.guided.pools import JOB_NAMES, POOL_NAMES, advise, describe
 from policies.planner import SemiMarkovPlanner
 from simulator.deadline import DeadlineBatch
-from simulator.deadline.batch import Observability
+from simulator.deadline.observability import Observability
 from simulator.deadline.observation import IntArray
 from simulator.errors import InputError
 

@@ -11,7 +11,7 @@ import pandas as pd
 from policies.protocol import DeadlinePolicy, Memory
 from policies.registry import load_policy
 from simulator.deadline import DeadlineJob, DeadlineObservation
-from simulator.deadline.batch import Observability
+from simulator.deadline.observability import Observability
 from simulator.deadline.observation import FloatArray, IntArray
 from simulator.deadline.optimum import clairvoyant_optimum
 from simulator.deadline.replay import Windows, replay

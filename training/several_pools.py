@@ -32,7 +32,7 @@ from policies.planner.fit import AGE_EDGES, CHUNK_TICKS, TICK_SECONDS, TYPES
 from policies.registry import load_policy
 from policies.shield import Shielded
 from simulator.deadline import DeadlineJob
-from simulator.deadline.batch import Observability
+from simulator.deadline.observability import Observability
 from simulator.deadline.observation import FloatArray
 from simulator.deadline.replay import Windows, replay
 from simulator.deadline.terms import PoolTerms

@@ -99,7 +99,7 @@ def evaluate_jobs(
     from rich.console import Console
 
     from optimizer.cli.output import write_text
-    from simulator.deadline.batch import check_observability
+    from simulator.deadline.observability import check_observability
     from simulator.market import Market, ticks_for
     from training.evaluation import evaluate, windows_of
 

@@ -10,9 +10,10 @@ from optimizer.recommend.match import NamedMarket
 from optimizer.recommend.services import World, stack_of_markets
 from policies.registry import load_policy
 from simulator.deadline import DeadlineJob
-from simulator.deadline.batch import INTERRUPTIONS, DeadlineBatch, MarketStack
+from simulator.deadline.batch import INTERRUPTIONS, DeadlineBatch
 from simulator.deadline.observation import FIRST_SPOT, ON_DEMAND, FloatArray, IntArray
 from simulator.deadline.optimum import clairvoyant_optimum
+from simulator.deadline.stack import MarketStack
 
 ROWS_AT_ONCE = 2000
 

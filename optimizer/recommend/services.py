@@ -16,8 +16,8 @@ from policies.protocol import Memory
 from policies.registry import load_policy
 from policies.service import ServicePolicy
 from policies.service.static_mix import StaticMix
-from simulator.deadline.batch import MarketStack
 from simulator.deadline.observation import FloatArray, IntArray
+from simulator.deadline.stack import MarketStack
 from simulator.deadline.terms import PoolTerms
 from simulator.service import Service, ServiceObservation
 from simulator.service.batch import (

@@ -1,6 +1,6 @@
 """Deadline jobs: the exact dynamics, what a policy sees, replay and the clairvoyant optimum."""
 
-from simulator.deadline.batch import DeadlineBatch, MarketStack, window_starts
+from simulator.deadline.batch import DeadlineBatch
 from simulator.deadline.job import DeadlineJob
 from simulator.deadline.observation import (
     FIRST_SPOT,
@@ -8,6 +8,7 @@ from simulator.deadline.observation import (
     ON_DEMAND,
     DeadlineObservation,
 )
+from simulator.deadline.stack import MarketStack, window_starts
 
 __all__ = [
     "FIRST_SPOT",

@@ -15,9 +15,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from simulator.deadline.batch import MarketStack
 from simulator.deadline.job import DeadlineJob
 from simulator.deadline.observation import FloatArray, IntArray
+from simulator.deadline.stack import MarketStack
 from simulator.deadline.terms_optimum import optimum_under_terms
 from simulator.errors import InputError
 

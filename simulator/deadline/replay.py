@@ -18,13 +18,12 @@ from simulator.deadline.batch import (
     ON_DEMAND_TICKS,
     SPOT_TICKS,
     DeadlineBatch,
-    MarketStack,
-    Observability,
-    window_starts,
 )
 from simulator.deadline.job import DeadlineJob
+from simulator.deadline.observability import Observability
 from simulator.deadline.observation import DeadlineObservation, IntArray
 from simulator.deadline.optimum import clairvoyant_optimum
+from simulator.deadline.stack import MarketStack, window_starts
 from simulator.errors import InputError
 from simulator.market import Market
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simulator.deadline.batch import MarketStack
 from simulator.deadline.observation import BoolArray, FloatArray, IntArray
+from simulator.deadline.stack import MarketStack
 from simulator.errors import InputError
 from simulator.service.kernel import advance
 from simulator.service.service import Service

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simulator.deadline.batch import MarketStack
 from simulator.deadline.observation import FloatArray, IntArray
+from simulator.deadline.stack import MarketStack
 from simulator.errors import InputError
 from simulator.service.least_cost import least_cost
 from simulator.service.segments import CountedWindow

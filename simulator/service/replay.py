@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from simulator.deadline.batch import MarketStack
 from simulator.deadline.observation import IntArray
 from simulator.deadline.replay import Windows
+from simulator.deadline.stack import MarketStack
 from simulator.errors import InputError
 from simulator.market import Market
 from simulator.service.batch import (

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 from policies.planner import SemiMarkovPlanner
-from simulator.deadline.batch import Observability
+from simulator.deadline.observability import Observability
 from simulator.deadline.observation import BoolArray, FloatArray
 from simulator.synthetic import SemiMarkovModel
 from training.agent import Arrays

@@ -13,7 +13,7 @@ from policies.planner.fit import AGE_EDGES, CHUNK_TICKS, TICK_SECONDS, TYPES
 from policies.protocol import DeadlinePolicy
 from policies.shield import Shielded
 from simulator.deadline import DeadlineJob
-from simulator.deadline.batch import Observability
+from simulator.deadline.observability import Observability
 from simulator.deadline.observation import BoolArray
 from simulator.deadline.replay import Windows, replay
 from simulator.market import ticks_for

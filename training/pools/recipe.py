@@ -11,7 +11,7 @@ from envs.pools_vec_env import PoolsVecEnv
 from envs.series import EpisodeMarkets
 from policies.guided.pools import ALGORITHM, FEATURE_NAMES, GuidedPools, PoolNetwork, bundle_parts
 from policies.planner import SemiMarkovPlanner
-from simulator.deadline.batch import Observability
+from simulator.deadline.observability import Observability
 from simulator.synthetic import SemiMarkovModel
 from training.advised import GUIDANCE
 from training.agent import Arrays

@@ -25,7 +25,7 @@ from policies.planner.fit import SHIPPED
 from policies.registry import load_policy
 from policies.shield import legal_actions
 from simulator.deadline import DeadlineBatch, DeadlineJob, DeadlineObservation, MarketStack
-from simulator.deadline.batch import Observability
+from simulator.deadline.observability import Observability
 from simulator.errors import InputError
 from simulator.market import sample_market
 from simulator.synthetic.semi_markov import load_model

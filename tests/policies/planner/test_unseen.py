@@ -12,7 +12,8 @@ from policies.planner.several.phases import Phases
 from policies.planner.several.unseen import BELIEFS, IDLE_PREMIUM, Beliefs, solve_unseen, steadier
 from policies.registry import load_policy
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineBatch, DeadlineJob, MarketStack
-from simulator.deadline.batch import FAILED_LAUNCHES, Observability
+from simulator.deadline.batch import FAILED_LAUNCHES
+from simulator.deadline.observability import Observability
 from simulator.deadline.observation import NEVER, PartialObservation
 from simulator.market import sample_market
 from simulator.synthetic.semi_markov import SemiMarkovModel

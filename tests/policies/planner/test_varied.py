@@ -17,7 +17,7 @@ from policies.planner.several.unseen import BELIEFS, solve_unseen, steadier
 from policies.registry import load_policy
 from policies.shield import Shielded
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineBatch, DeadlineJob, MarketStack
-from simulator.deadline.batch import Observability
+from simulator.deadline.observability import Observability
 from simulator.deadline.replay import Windows, replay
 from simulator.deadline.terms import PoolTerms
 from simulator.market import Market, Pool, sample_market

@@ -11,7 +11,7 @@ from policies.protocol import DeadlinePolicy
 from policies.registry import load_policy
 from policies.shield import Shielded, apply_shield, legal_actions
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineBatch, DeadlineJob, MarketStack
-from simulator.deadline.batch import Observability
+from simulator.deadline.observability import Observability
 from simulator.deadline.observation import NEVER, PartialObservation
 from simulator.deadline.replay import Windows, replay, run
 from simulator.errors import InputError

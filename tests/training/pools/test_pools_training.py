@@ -15,7 +15,7 @@ from policies.planner.fit import SHIPPED
 from policies.registry import load_policy
 from policies.shield import legal_actions
 from simulator.deadline import DeadlineBatch, DeadlineJob, MarketStack
-from simulator.deadline.batch import Observability
+from simulator.deadline.observability import Observability
 from simulator.deadline.optimum import clairvoyant_optimum
 from simulator.deadline.replay import Windows
 from simulator.deadline.terms import PoolTerms
