@@ -1,16 +1,18 @@
 """A build step of the image: compiles into NUMBA_CACHE_DIR what numba would compile when a controller starts.
 
-Every built-in policy carries out a plan of its own on a simulated cloud. The plan has each kind of workload
-that is compiled by itself: jobs with and without a cost of lateness, a gang, services with demand of each
-kind. That a controller of the image then compiles nothing is checked by `make image-tests`.
+Every built-in policy carries out plans on a simulated cloud. They have each kind of workload that is compiled
+by itself: jobs with and without a cost of lateness, a gang, services with demand of each kind. One and several,
+since numba compiles anew for arrays that lie in memory in another way. That a controller then compiles nothing
+is checked by `make image-tests`.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from optimizer.controller.config import ControllerSettings
 from optimizer.controller.journal import Journal
@@ -18,11 +20,14 @@ from optimizer.controller.loop import Controller
 from optimizer.controller.policies import bundle_file
 from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.plan import Plan, PolicyReference, file_sha256
+from policies.bundle import Kind
 from policies.registry import policy_names
 from simulator.market import Market, sample_market
 
 TICKS = 30
 """Enough for launches, interruptions and cold starts."""
+POOLS = (1, 3, 6)
+"""Pools of a workload: the planner costs one by itself, up to five together, of more a shortlist."""
 PATIENCE_SECONDS = 600.0
 """For one decision: a policy that is given up while it compiles leaves nothing."""
 
@@ -69,7 +74,7 @@ def _pools(market: Market) -> list[dict[str, Any]]:
     ]
 
 
-def reference(name: str, kind: Literal["deadline", "service"]) -> PolicyReference:
+def reference(name: str, kind: Kind) -> PolicyReference:
     """A built-in policy, and the checksum of its bundle where it has one."""
     policy = PolicyReference(name=name, kind=kind)
     bundle = bundle_file(policy)
@@ -121,12 +126,15 @@ def carry_out(market: Market, plan: Plan, ticks: int = TICKS) -> None:
 
 
 def main() -> None:
-    """Every built-in policy for jobs and for services."""
-    market = sample_market().select([0, 1, 2])
-    for name in policy_names("deadline"):
-        carry_out(market, sealed(market, reference(name, "deadline"), jobs(market)))
-    for name in policy_names("service"):
-        carry_out(market, sealed(market, reference(name, "service"), services(market)))
+    """Every built-in policy, for one workload and for several, on few pools and on many."""
+    kinds: tuple[tuple[Kind, Callable[[Market], list[dict[str, Any]]]], ...]
+    kinds = ("deadline", jobs), ("service", services)
+    for pools in POOLS:
+        market = sample_market().select(range(pools))
+        for kind, make in kinds:
+            for name in policy_names(kind):
+                for workloads in (make(market)[:1], make(market)):
+                    carry_out(market, sealed(market, reference(name, kind), workloads))
 
 
 if __name__ == "__main__":
