@@ -258,6 +258,7 @@ def _job_left(one: dict[str, Any]) -> str:
     if "finished_at" in one:
         return f"{text}, finished {at('finished_at')}"
     text += f", slack {one['slack_hours']:.2f} h, finish expected {at('expected_finish')}"
+    text += f", checkpoint in {one['data_region']}" if "data_region" in one else ""
     if "due" not in one:
         return text
     return f"{text}, due {at('due')} UTC (lateness {one['expected_lateness_usd']:.2f} USD)"

@@ -68,7 +68,7 @@ class Actor:
         *,
         groups: Groups | None = None,
         raised: Callable[[Move, float], None] | None = None,
-        before_planned_move: Callable[[str, Sequence[str]], None] | None = None,
+        before_planned_move: Callable[[str, Sequence[str], str], None] | None = None,
         halted: Callable[[], str] = lambda: "",
     ) -> None:
         """Act through a cloud.
@@ -80,7 +80,8 @@ class Actor:
             tell: Takes events.
             groups: Auto Scaling groups, where the cloud has them.
             raised: Told before a group is raised above its demand.
-            before_planned_move: Given workload and instances of a job that are about to go because it moves.
+            before_planned_move: Given workload, instances of a job that are about to go because it moves, and
+                the region that it goes to.
             halted: Asked before each call: why no further one may leave; empty if it may.
         """
         self._capacity, self._journal, self._inventory, self._tell = capacity, journal, inventory, tell
@@ -120,7 +121,8 @@ class Actor:
                     if self._stopped([intent], settled):
                         continue
                     if move.gang and move.voluntary and move.launches and self._before_planned_move:
-                        self._before_planned_move(move.workload, [row.id for row in move.terminate])
+                        going, there = [row.id for row in move.terminate], move.launches[0].pool.region
+                        self._before_planned_move(move.workload, going, there)
                     due.append((intent, move.terminate))
                 else:
                     settled.append((intent.token, "dropped", "the replacement is not there"))

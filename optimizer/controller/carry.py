@@ -114,8 +114,7 @@ class Carrier:
                 self._tell("warning", "no-on-demand", f"{workload}: no on-demand capacity in {pool}")
                 for one in self._fleets:
                     if workload in one.row:
-                        row = one.row[workload]
-                        one.cheapest[row] = (one.cheapest[row] + 1) % one.pools_each
+                        one.ask_next_pool(one.row[workload])
             for fleet, _ in self._jobs:
                 if workload in fleet.row:
                     failed.setdefault(fleet.key, set()).add(fleet.row[workload])

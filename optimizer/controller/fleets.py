@@ -1,17 +1,20 @@
-"""From a plan's workloads to fleets: workloads of one policy and number of pools are decided in one call."""
+"""From a plan's workloads to fleets: what one policy decides in one call.
+
+Workloads of a fleet have one policy and number of pools; jobs also one number of locations of their data.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 
+from optimizer.controller.ground import locations_of
 from optimizer.controller.jobs import JobFleet
 from optimizer.controller.policies import load_deadline_policy, load_service_policy
 from optimizer.controller.services import ServiceFleet
 from optimizer.plan import DeadlineWorkload, Plan, ServiceWorkload
 from policies.protocol import DeadlinePolicy
 from policies.service import ServicePolicy
-from simulator.errors import InputError
 
 Jobs = list[tuple[JobFleet, DeadlinePolicy]]
 Services = list[tuple[ServiceFleet, ServicePolicy]]
@@ -23,16 +26,12 @@ def make_fleets(plan: Plan) -> tuple[Jobs, Services]:
     Raises:
         InputError: A policy cannot be loaded, or is not the one that the plan was computed with.
     """
-    jobs: dict[tuple[str, int], list[DeadlineWorkload]] = {}
+    jobs: dict[tuple[str, int, int], list[DeadlineWorkload]] = {}
     services: dict[tuple[str, int], list[ServiceWorkload]] = {}
     for one in plan.workloads:
         kind = (one.policy, len(one.pools))
         if isinstance(one, DeadlineWorkload):
-            if one.job.terms is not None:
-                raise InputError(
-                    f"workload {one.name}: the controller does not place by throughput or data location yet"
-                )
-            jobs.setdefault(kind, []).append(one)
+            jobs.setdefault((*kind, locations_of(one)), []).append(one)
         else:
             services.setdefault(kind, []).append(one)
     return [
@@ -40,7 +39,7 @@ def make_fleets(plan: Plan) -> tuple[Jobs, Services]:
             JobFleet(_key("deadline", name, pools, [one.name for one in mine]), mine),
             load_deadline_policy(plan.policy_of(mine[0])),
         )
-        for (name, pools), mine in jobs.items()
+        for (name, pools, _), mine in jobs.items()
     ], [
         (
             ServiceFleet(

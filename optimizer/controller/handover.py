@@ -119,6 +119,12 @@ def _job(fleet: JobFleet, row: int, saved: Saved) -> bool:
             fleet.missed[row] = False
     if not same_layout and fleet.placement[row] >= FIRST_SPOT:
         _move_column(fleet, row, _saved_layout(saved))
+    if "fee" in arrays:
+        fleet.fee[row] = arrays["fee"][k]
+    if fleet.ground is not None:
+        region = bytes(arrays["data_region"][k]) if "data_region" in arrays else None
+        fleet.ground.restore(row, region, int(fleet.placement[row]), float(fleet.pending[row]))
+        fleet.settle()
     return same_layout
 
 

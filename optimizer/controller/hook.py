@@ -14,9 +14,9 @@ from optimizer.controller.observe import Tell
 class CheckpointHook:
     """Runs a command without a shell.
 
-    The environment has `SPOTWISE_WORKLOAD` and `SPOTWISE_INSTANCES` (ids that are about to go, separated by
-    commas). A command that fails or takes too long is told; the move goes on, since its replacement is paid
-    for already.
+    The environment has `SPOTWISE_WORKLOAD`, `SPOTWISE_INSTANCES` (ids that are about to go, separated by
+    commas) and `SPOTWISE_DESTINATION_REGION`, where the job goes on. A command that fails or takes too long is
+    told; the move goes on, since its replacement is paid for already.
 
     Attributes:
         command: Command and arguments.
@@ -28,12 +28,13 @@ class CheckpointHook:
     seconds: float
     tell: Tell
 
-    def __call__(self, workload: str, instances: Sequence[str]) -> None:
+    def __call__(self, workload: str, instances: Sequence[str], destination_region: str) -> None:
         """Run it."""
         environment = {
             **os.environ,
             "SPOTWISE_WORKLOAD": workload,
             "SPOTWISE_INSTANCES": ",".join(instances),
+            "SPOTWISE_DESTINATION_REGION": destination_region,
         }
         try:
             done = subprocess.run(

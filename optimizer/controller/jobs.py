@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.controller.ground import Ground
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.journal import InstanceRow
 from optimizer.plan import DeadlineWorkload
@@ -45,7 +46,9 @@ class JobFleet:
     Arrays, (N,) unless said: `work_left`, `unsaved`, `pending` in seconds, `placement` as in the simulator,
     `cost` USD so far that the cloud bills, `lateness` USD so far for being late, `rate` USD/h of the present
     placement, `at` time of the last look, `done`, `missed`, `earlier` whether it still runs on the terms of
-    the plan before, `on_demand_before` USD that its earlier run would have cost on on-demand capacity.
+    the plan before, `on_demand_before` USD that its earlier run would have cost on on-demand capacity, `fee`
+    USD for copies of launches that the next look adds to the cost. `ground` says how pools differ beside
+    their prices; None if they do not.
     `pool_index` (N, P) points into `pools`; the last column of every count is on-demand capacity.
     """
 
@@ -74,9 +77,13 @@ class JobFleet:
         prices = np.array([[p.on_demand_price for p in one.pools] for one in workloads])
         self.cheapest = np.argmin(prices, axis=1)
         self.on_demand_price = prices.min(axis=1)
+        self.ground = Ground(workloads) if jobs[0].terms is not None else None
+        if self.ground is not None:
+            self.settle()
+        self._reference_price = self.on_demand_price.copy()
         self.work_left = self.work_total.copy()
         self.unsaved, self.pending = np.zeros(self.size), np.zeros(self.size)
-        self.cost, self.lateness, self.rate = (np.zeros(self.size) for _ in range(3))
+        self.cost, self.lateness, self.rate, self.fee = (np.zeros(self.size) for _ in range(4))
         self.placement = np.zeros(self.size, np.int64)
         self.at = np.full(self.size, np.nan)
         self.moved_at = np.full(self.size, -np.inf)
@@ -92,7 +99,8 @@ class JobFleet:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """What a restart needs, apart from the policy's memory; `handover` puts it back."""
-        return {name: getattr(self, name) for name in (*STATE, *TERMS)}
+        kept = {name: getattr(self, name) for name in (*STATE, *TERMS)}
+        return kept if self.ground is None else kept | {"fee": self.fee, "data_region": self.ground.saved()}
 
     @property
     def active(self) -> BoolArray:
@@ -108,7 +116,7 @@ class JobFleet:
                 continue
             column = self.column[row].get(instance.pool)
             if instance.option == "on-demand":
-                counts[row, -1] += 1
+                counts[row, -1] += self.on_demand_fits(row, instance.pool)
             elif column is not None:
                 counts[row, column] += 1
         for row in np.flatnonzero((self.nodes > 1) & (counts[:, -1] > 0)).tolist():
@@ -155,14 +163,32 @@ class JobFleet:
     def _ran_in(self, row: int, instance: InstanceRow) -> bool:
         """Whether an instance is where a job ran at the last look."""
         if instance.option == "on-demand":
-            return bool(self.placement[row] == ON_DEMAND)
+            return bool(self.placement[row] == ON_DEMAND) and self.on_demand_fits(row, instance.pool)
         column = self.column[row].get(instance.pool)
         return column is not None and bool(self.placement[row] == FIRST_SPOT + column)
 
     def on_demand_pools(self, row: int, inventory: Inventory) -> Counter[str]:
         """On-demand instances of a job by pool."""
         live = inventory.live(self.names[row])
-        return Counter(one.pool for one in live if one.option == "on-demand")
+        mine = (one.pool for one in live if one.option == "on-demand")
+        return Counter(pool for pool in mine if self.on_demand_fits(row, pool))
+
+    def on_demand_fits(self, row: int, pool: str) -> bool:
+        """Whether on-demand capacity of a pool is where a job may work on it."""
+        return self.ground is None or self.ground.on_demand_fits(row, self.column[row].get(pool))
+
+    def ask_next_pool(self, row: int) -> None:
+        """On-demand capacity is asked of a job's next pool from now on."""
+        columns = range(self.pools_each) if self.ground is None else self.ground.on_demand_columns(row)
+        later = list(columns).index(int(self.cheapest[row])) + 1
+        self.cheapest[row] = columns[later % len(columns)]
+
+    def settle(self) -> None:
+        """On-demand capacity is had, and priced, where the data are."""
+        if self.ground is None:
+            return
+        self.on_demand_price = self.ground.on_demand_price
+        self.cheapest = self.ground.on_demand_column(self.cheapest)
 
     def look(
         self,
@@ -204,12 +230,18 @@ class JobFleet:
         elapsed = until - before
         span = np.minimum(elapsed, np.maximum(self.deadline - before, 0.0))
         span = np.where(self.missed, elapsed, span)
-        productive = np.where(placed, np.maximum(span - self.pending, 0.0), 0.0)
+        speed = self._speed()
+        productive = np.where(placed, np.maximum(span - self.pending, 0.0) * speed, 0.0)
         finishes = seen & (self.work_left - productive <= EPSILON_SECONDS)
-        ended = np.where(finishes, np.minimum(before + self.pending + self.work_left, now), now)
+        ended = np.where(finishes, np.minimum(before + self.pending + self.work_left / speed, now), now)
         self.lateness += np.where(seen, self._lateness(before, ended), 0.0)
-        self.cost += np.where(placed, self.rate * np.maximum(billed - before, 0.0) / 3600.0, 0.0)
+        held_for = np.where(placed, self.rate * np.maximum(billed - before, 0.0) / 3600.0, 0.0)
+        self.cost += held_for + np.where(seen, self.fee, 0.0)
+        self.fee[seen] = 0.0
         self.pending = np.where(placed, np.maximum(self.pending - elapsed, 0.0), self.pending)
+        if self.ground is not None:
+            self.ground.arrive(placed & (self.pending == 0.0), self.placement)
+            self.settle()
         self.work_left = self.work_left - productive
         saving = placed & (self.checkpoint_interval > 0.0)
         self.unsaved[saving] = np.mod((self.unsaved + productive)[saving], self.checkpoint_interval[saving])
@@ -238,6 +270,9 @@ class JobFleet:
         self.placement[rows] = IDLE
         for flags in (self.done, self.missed, self.earlier):
             flags[rows] = False
+        if self.ground is not None:
+            self.ground.begin_again(rows)
+            self.settle()
 
     def adopt(self, held: IntArray, inventory: Inventory, now: float) -> None:
         """Take over jobs that run although nothing is recorded: another one began them, or one that died.
@@ -249,7 +284,8 @@ class JobFleet:
             column = int(np.argmax(held[row]))
             self.placement[row] = ON_DEMAND if column == self.pools_each else FIRST_SPOT + column
             begun = max(one.launched_at for one in inventory.live(self.names[row]))
-            self.pending[row] = max(self.restart_overhead[row] - max(now - begun, 0.0), 0.0)
+            takes = self.restart_overhead[row] + self._begin_there(np.arange(self.size) == row)[row]
+            self.pending[row] = max(takes - max(now - begun, 0.0), 0.0)
 
     def observe(
         self,
@@ -276,7 +312,7 @@ class JobFleet:
         index = self.pool_index[rows]
         nodes = self.nodes[rows]
         holds = self.placement[rows, None] == FIRST_SPOT + np.arange(self.pools_each)
-        return DeadlineObservation(
+        seen = DeadlineObservation(
             tick_seconds=float(tick_seconds),
             work_left=self.work_left[rows],
             time_left=(self.deadline[rows] - self.begins[rows]) - (now - self.begins[rows]),
@@ -293,6 +329,9 @@ class JobFleet:
             due_left=(self.due[rows] - self.begins[rows]) - (now - self.begins[rows]),
             lateness_price=self.lateness_price[rows],
         )
+        if self.ground is not None:
+            self.ground.show(seen, rows, self.paid[rows])
+        return seen
 
     def confirm(self, wanted: IntArray, held: IntArray, price: Mapping[str, float]) -> IntArray:
         """Take over where the jobs really are after the calls; returns (N,) the placements that came about.
@@ -312,14 +351,27 @@ class JobFleet:
         # whoever moves while its account waits begins a new one: nobody will vouch for the time before
         self.at[self._waits & (idle | launched)] = self._looked
         self.pending[idle] = 0.0
-        self.pending[launched] = self.restart_overhead[launched]
         self.unsaved[idle | launched] = 0.0
         self.placement = now
+        self.pending[launched] = (self.restart_overhead + self._begin_there(launched))[launched]
         quoted = np.array([price.get(name, pool.on_demand_price) for name, pool in self.pools.items()])
         spot = quoted[self.pool_index[np.arange(self.size), np.maximum(now - FIRST_SPOT, 0)]]
         rate = np.where(now == ON_DEMAND, self.on_demand_price * self.paid, spot * self.nodes)
         self.rate = np.where(active & (now != IDLE), rate, 0.0)
         return now
+
+    def _begin_there(self, launched: BoolArray) -> FloatArray:
+        """(N,) seconds that launches take on top of the restart overhead; what they cost is kept in `fee`."""
+        if self.ground is None:
+            return np.zeros(self.size)
+        seconds, usd = self.ground.launch(launched, self.placement)
+        self.fee += usd
+        self.settle()
+        return seconds
+
+    def _speed(self) -> FloatArray:
+        """(N,) seconds of work per productive second where each job is."""
+        return np.ones(self.size) if self.ground is None else self.ground.speed(self.placement)
 
     def _satisfied(self, placement: IntArray, held: IntArray) -> BoolArray:
         column = np.where(placement == ON_DEMAND, self.pools_each, placement - FIRST_SPOT)
@@ -331,7 +383,7 @@ class JobFleet:
         """(N,) USD that the work done so far costs on on-demand capacity, with its share of one launch."""
         hours = (self.work_total + self.restart_overhead) / 3600.0
         share = 1.0 - np.minimum(self.work_left / self.work_total, 1.0)
-        return np.asarray(self.on_demand_before + self.on_demand_price * self.paid * hours * share)
+        return np.asarray(self.on_demand_before + self._reference_price * self.paid * hours * share)
 
     def expected_lateness(self, now: float) -> FloatArray:
         """(N,) USD for being late: so far, and what is to come if work goes on from now without a break.
@@ -340,7 +392,7 @@ class JobFleet:
         """
         first = np.where(self.placement == IDLE, self.restart_overhead, self.pending)
         waiting = ~np.isfinite(self.at)
-        ends = np.where(waiting, np.maximum(self.begins, now), now) + first + self.work_left
+        ends = np.where(waiting, np.maximum(self.begins, now), now) + first + self.work_left / self._speed()
         return self.lateness + np.where(self.done, 0.0, self._lateness(np.full(self.size, now), ends))
 
     def _lateness(self, begin: FloatArray, end: FloatArray) -> FloatArray:
@@ -361,7 +413,7 @@ class JobFleet:
         """
         begun = np.isfinite(self.at)
         first = np.where(self.placement == IDLE, self.restart_overhead, self.pending)
-        soonest = np.where(begun, now, np.maximum(self.begins, now)) + first + self.work_left
+        soonest = np.where(begun, now, np.maximum(self.begins, now)) + first + self.work_left / self._speed()
         worked = self.work_total - self.work_left
         pace = np.where(worked > 0, worked, np.inf)
         paced = now + self.work_left * np.maximum(now - self.begins, 0.0) / pace

@@ -166,13 +166,18 @@ def job_moves(
 def _astray(fleet: JobFleet, inventory: Inventory) -> IntArray:
     """(N,) instances that `JobFleet.held` does not count.
 
-    They are in a pool that the plan does not have any more, or on-demand instances of a gang in another pool.
+    They are in a pool that the plan does not have any more, or on-demand instances of a gang in another pool,
+    or of a job whose checkpoint is elsewhere.
     """
     astray = np.zeros(fleet.size, np.int64)
     for one in inventory.all_live():
         row = fleet.row.get(one.workload)
-        if row is not None and one.option == "spot" and one.pool not in fleet.column[row]:
-            astray[row] += 1
+        if row is None:
+            continue
+        if one.option == "spot":
+            astray[row] += one.pool not in fleet.column[row]
+        else:
+            astray[row] += not fleet.on_demand_fits(row, one.pool)
     for row in np.flatnonzero(fleet.nodes > 1).tolist():
         counts = fleet.on_demand_pools(row, inventory)
         if len(counts) > 1:
@@ -197,7 +202,8 @@ def _towards(
     fits = [
         one
         for one in inventory.live(workload.name)
-        if one.option == option and (anywhere or one.pool == pool.name)
+        if one.option == option
+        and (one.pool == pool.name or (anywhere and fleet.on_demand_fits(row, one.pool)))
     ]
     missing = nodes - len(fits)
     return fits[:nodes], [Wish(pool, option, missing, each)] if missing > 0 else []

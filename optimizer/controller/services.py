@@ -69,6 +69,10 @@ class ServiceFleet:
         self.short_ticks, self.counted_ticks = np.zeros(self.size, np.int64), np.zeros(self.size, np.int64)
         self.memory: Memory = {}
 
+    def ask_next_pool(self, row: int) -> None:
+        """On-demand capacity is asked of a service's next pool from now on."""
+        self.cheapest[row] = (self.cheapest[row] + 1) % self.pools_each
+
     def state(self) -> dict[str, NDArray[Any]]:
         """What a restart needs, apart from the policy's memory; `handover` puts it back."""
         return {name: getattr(self, name) for name in STATE}

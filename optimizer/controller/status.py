@@ -156,6 +156,8 @@ def _job(fleet: JobFleet, row: int, now: float, finish: float) -> tuple[dict[str
         one["due"] = float(fleet.due[row])
         one["lateness_usd"] = round(float(fleet.lateness[row]), 4)
         one["expected_lateness_usd"] = round(float(fleet.expected_lateness(now)[row]), 4)
+    if fleet.ground is not None and fleet.ground.region(row):
+        one["data_region"] = fleet.ground.region(row)
     running = begun and not fleet.done[row]
     return one, float(fleet.on_demand_price[row] * fleet.paid[row]) if running else 0.0
 

@@ -56,9 +56,18 @@ class Unseen:
         for fleet in fleets:
             for row, one in enumerate(fleet.workloads):
                 if one.pools[int(fleet.cheapest[row])].region in self.regions:
-                    others = [k for k, pool in enumerate(one.pools) if pool.region not in self.regions]
+                    others = [
+                        k
+                        for k, pool in enumerate(one.pools)
+                        if pool.region not in self.regions and _may_be_asked(fleet, row, pool.name)
+                    ]
                     if others:
                         fleet.cheapest[row] = min(others, key=lambda k: one.pools[k].on_demand_price)
+
+
+def _may_be_asked(fleet: JobFleet | ServiceFleet, row: int, pool: str) -> bool:
+    """Whether a workload may work on on-demand capacity of a pool: jobs go where their checkpoint is."""
+    return not isinstance(fleet, JobFleet) or fleet.on_demand_fits(row, pool)
 
 
 def look_for(

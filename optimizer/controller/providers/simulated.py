@@ -27,6 +27,7 @@ from optimizer.controller.providers.protocol import (
 )
 from optimizer.plan import DeadlineWorkload, FixedDemand, Plan, PlanPool, SeriesDemand, ServiceWorkload
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineBatch, MarketStack
+from simulator.deadline.terms import PoolTerms
 from simulator.errors import InputError
 from simulator.market import Market, ticks_for
 from simulator.market.readers.zones import sold_as
@@ -81,7 +82,7 @@ class SimulatedCloud:
         self._answers: dict[str, tuple[int, LaunchResult]] = {}
         self._notices: list[Notice] = []
         self._made = 0
-        self._stacks: dict[tuple[str, ...], MarketStack] = {}
+        self._stacks: dict[tuple[tuple[str, ...], PoolTerms | None], MarketStack] = {}
         self.jobs: dict[str, DeadlineBatch] = {}
         self.services: dict[str, ServiceBatch] = {}
         for one in plan.workloads:
@@ -223,12 +224,14 @@ class SimulatedCloud:
 
     # ------------------------------------------------------------------------------------------- inside
 
-    def _stack(self, pools: Sequence[PlanPool]) -> MarketStack:
+    def _stack(self, pools: Sequence[PlanPool], terms: PoolTerms | None = None) -> MarketStack:
         names = tuple(pool.name for pool in pools)
-        if names not in self._stacks:
-            rows = [self._place[name] for name in names]
-            self._stacks[names] = MarketStack.of([self.market.select(rows)])
-        return self._stacks[names]
+        if (names, terms) not in self._stacks:
+            market = self.market.select([self._place[name] for name in names])
+            # terms name pools as the plan does
+            market = replace(market, pools=tuple(pool.pool for pool in pools))
+            self._stacks[names, terms] = MarketStack.of([market], terms)
+        return self._stacks[names, terms]
 
     def _check_job(self, one: DeadlineWorkload) -> None:
         offset = (one.begins - self.market.start).total_seconds() / self.market.tick_seconds
@@ -244,7 +247,9 @@ class SimulatedCloud:
     def _begin_jobs(self) -> None:
         for one in self.plan.workloads:
             if isinstance(one, DeadlineWorkload) and one.begins.timestamp() == self.now():
-                self.jobs[one.name] = DeadlineBatch.of(self._stack(one.pools), one.job, [0], [self.tick])
+                job = one.job
+                stack = self._stack(one.pools, job.terms)
+                self.jobs[one.name] = DeadlineBatch.of(stack, job, [0], [self.tick])
 
     def _service(self, one: ServiceWorkload) -> ServiceBatch:
         tick, ticks = self.market.tick_seconds, self.market.ticks

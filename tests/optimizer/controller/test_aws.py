@@ -267,7 +267,8 @@ def test_a_job_may_save_its_work_before_a_planned_move(
 ) -> None:
     of = market([[1] * 99])
     the_plan = plan(of, job(of, policy="on-demand"))
-    command = f"echo $SPOTWISE_WORKLOAD $SPOTWISE_INSTANCES > {tmp_path}/saved; {script}"
+    told_of = "$SPOTWISE_WORKLOAD $SPOTWISE_INSTANCES $SPOTWISE_DESTINATION_REGION"
+    command = f"echo {told_of} > {tmp_path}/saved; {script}"
     with FakeAws(of) as fake:
         hook = ("sh", "-c", command)
         run = begin(the_plan, fake, provider=on_fake(fake, the_plan), checkpoint_hook=hook)
@@ -277,7 +278,7 @@ def test_a_job_may_save_its_work_before_a_planned_move(
         run.controller.jobs[0] = (fleet, load_policy("spot-when-available").policy)
         fake.advance(600)
         run.controller.run_tick()
-        assert (tmp_path / "saved").read_text().split() == ["job", first.id]
+        assert (tmp_path / "saved").read_text().split() == ["job", first.id, "us-east-1"]
         (second,) = run.controller.inventory.live("job")
         assert second.option == "spot"
         assert ("checkpoint-hook" in run.kinds()) == told
