@@ -15,8 +15,8 @@ class CheckpointHook:
     """Runs a command without a shell.
 
     The environment has `SPOTWISE_WORKLOAD`, `SPOTWISE_INSTANCES` (ids that are about to go, separated by
-    commas) and `SPOTWISE_DESTINATION_REGION`, where the job goes on. A command that fails or takes too long is
-    told; the move goes on, since its replacement is paid for already.
+    commas) and `SPOTWISE_DESTINATION_REGION`, where the job goes on. A command that fails or takes too long
+    is told; the move goes on, since its replacement is paid for already.
 
     Attributes:
         command: Command and arguments.
