@@ -1,9 +1,9 @@
 """A build step of the image: compiles into NUMBA_CACHE_DIR what numba would compile when a controller starts.
 
 Every built-in policy carries out plans on a simulated cloud. They have each kind of workload that is compiled
-by itself: jobs with and without a cost of lateness, a gang, services with demand of each kind. One and several,
-since numba compiles anew for arrays that lie in memory in another way. That a controller then compiles nothing
-is checked by `make image-tests`.
+by itself: jobs with and without a cost of lateness, a gang, services with demand of each kind. They have one
+workload and several, since numba compiles anew for arrays that lie in memory in another way. That a
+controller then compiles nothing is checked by `make image-tests`.
 """
 
 from __future__ import annotations
