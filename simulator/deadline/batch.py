@@ -98,6 +98,8 @@ class DeadlineBatch:
         self.missed: BoolArray = np.zeros(size, np.bool_)
         self._terms = None if stack.terms is None else stack.terms.arrays
         self.home = np.zeros(0 if stack.terms is None else size, np.int64)
+        self._committed: IntArray | None = None
+        self._late: tuple[FloatArray, FloatArray, FloatArray] | None = None
         self._tick_cost = np.zeros(size)
         self._available: BoolArray = np.zeros((size, stack.pools), np.bool_)
         self._spot_price = np.zeros((size, stack.pools))
@@ -210,6 +212,7 @@ class DeadlineBatch:
             self.home[which] = self.stack.terms.data[self.market[which]]
         self.done[which] = False
         self.missed[which] = False
+        self._leave_out()
         self._look()
         if self.observability != "full":
             self.known_available[which] = False
@@ -284,6 +287,7 @@ class DeadlineBatch:
                 raise InputError(f"state of {self.size} deadline jobs: {name} is missing or of another shape")
         for name in self._state_names():
             getattr(self, name)[...] = state[name]
+        self._leave_out()
         self._look()
 
     def _state_names(self) -> tuple[str, ...]:
@@ -308,7 +312,8 @@ class DeadlineBatch:
             raise InputError(
                 f"actions of shape {action.shape} and type {action.dtype}; accepted: ({self.size},) int64"
             )
-        if ((action < 0) | (action >= self.stack.pools + 2))[~self.done].any():
+        odd = action.view(np.uint64) >= self.stack.pools + 2  # those below 0 too
+        if np.count_nonzero(odd) and odd[~self.done].any():
             raise InputError(f"an action is out of range; accepted: 0 to {self.stack.pools + 1}")
         advance(
             float(self.stack.tick_seconds),
@@ -319,15 +324,14 @@ class DeadlineBatch:
             self.market,
             self.start,
             self.nodes,
-            self.committed,
+            self._committed,
             self.deadline,
-            self.due,
-            self.lateness_price,
             self.restart_overhead,
             self.checkpoint_interval,
             self.spot_scale,
             self.on_demand_scale,
             self._terms,
+            self._late,
             action,
             self.tick,
             self.work_left,
@@ -336,7 +340,6 @@ class DeadlineBatch:
             self.pending,
             self.home,
             self.cost,
-            self.lateness,
             self.counts,
             self.done,
             self.missed,
@@ -366,6 +369,12 @@ class DeadlineBatch:
         granted[failed] = IDLE if self.observability == "full" else self.placement[failed]
         return granted
 
+    def _leave_out(self) -> None:
+        """The kernel is not given what no job has: commitments, a cost of being late."""
+        self._committed = self.committed if np.count_nonzero(self.committed) else None
+        late = np.count_nonzero(self.lateness_price) > 0
+        self._late = (self.due, self.lateness_price, self.lateness) if late else None
+
     def _look(self) -> None:
         look(
             self.stack.capacity,
@@ -374,7 +383,7 @@ class DeadlineBatch:
             self.market,
             self.start,
             self.nodes,
-            self.committed,
+            self._committed,
             self.spot_scale,
             self.on_demand_scale,
             self._terms,

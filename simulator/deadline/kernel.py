@@ -14,6 +14,9 @@ Terms = tuple[F8, I8, F8, F8, F8]
 """Throughput and location of pools (M, P), seconds and USD of moves (M, L, L), local on-demand price
 (M, L, T)."""
 
+Late = tuple[F8, F8, F8]
+"""Due time, cost of an hour after it, and what being late has cost, (N,)."""
+
 EPSILON_SECONDS = 1e-6
 """Work or time below this is none: sums of whole and binary-exact seconds stay far inside it."""
 
@@ -38,15 +41,14 @@ def advance(  # noqa: C901 - the one compiled kernel; its branches are the rules
     market: I8,
     start: I8,
     nodes: I8,
-    committed: I8,
+    committed: I8 | None,
     deadline: F8,
-    due: F8,
-    lateness_price: F8,
     restart_overhead: F8,
     checkpoint_interval: F8,
     spot_scale: F8,
     on_demand_scale: F8,
     terms: Terms | None,
+    late: Late | None,
     action: I8,
     tick: I8,
     work_left: F8,
@@ -55,7 +57,6 @@ def advance(  # noqa: C901 - the one compiled kernel; its branches are the rules
     pending: F8,
     home: I8,
     cost: F8,
-    lateness: F8,
     counts: I4,  # (N, 6): launches, interruptions, failed launches, idle, on-demand, spot ticks
     done: B1,
     missed: B1,
@@ -65,14 +66,14 @@ def advance(  # noqa: C901 - the one compiled kernel; its branches are the rules
 
     Arrays without a shape are (N,). State arrays are changed in place; `tick_cost` gets the USD
     billed in this tick, cost of lateness included. On-demand capacity costs nothing for the `committed`
-    instances of a job. Being late costs `lateness_price` per hour from `due` to the second in which the work
-    is done. An action for a pool without capacity is a failed launch: the job is idle, or with
+    instances of a job. With `late`, being late costs its price per hour from the due time to the second in
+    which the work is done. An action for a pool without capacity is a failed launch: the job is idle, or with
     `stays` it goes on where it is.
 
-    With `terms` pools differ as `simulator.deadline.terms` says (without, all of that is compiled away): a
-    pool does its throughput in seconds of work per productive second; a launch away from the data, which lie
-    in location `home`, takes the move's seconds more and costs its USD, and the data are there when the job
-    begins to work; on-demand capacity is had where the data are, at the local price.
+    With `terms` pools differ as `simulator.deadline.terms` says: a pool does its throughput in seconds of
+    work per productive second; a launch away from the data, which lie in location `home`, takes the move's
+    seconds more and costs its USD, and the data are there when the job begins to work; on-demand capacity is
+    had where the data are, at the local price. What is None is compiled away.
     """
     for i in range(action.shape[0]):
         tick_cost[i] = 0.0
@@ -110,14 +111,18 @@ def advance(  # noqa: C901 - the one compiled kernel; its branches are the rules
                 price = on_demand_price[m, t]
                 if terms is not None:
                     price = terms[4][m, home[i], t]
-                price = price * on_demand_scale[i] * (nodes[i] - committed[i])
+                paid = nodes[i]
+                if committed is not None:
+                    paid -= committed[i]
+                price = price * on_demand_scale[i] * paid
             else:
                 counts[i, 5] += 1
                 price = spot_price[m, choice - 2, t] * spot_scale[i] * nodes[i]
                 if terms is not None:
                     speed = terms[0][m, choice - 2]
             tick_cost[i] = price * tick_seconds / 3600.0 + fee
-            needed = min(span, pending[i] + work_left[i] / speed)
+            if late is not None:
+                needed = min(span, pending[i] + work_left[i] / speed)
             productive = max(span - pending[i], 0.0) * speed
             pending[i] = max(pending[i] - tick_seconds, 0.0)
             if terms is not None:  # noqa: SIM102 - alone, so that it is compiled away
@@ -126,10 +131,11 @@ def advance(  # noqa: C901 - the one compiled kernel; its branches are the rules
             work_left[i] -= productive
             if checkpoint_interval[i] > 0.0:
                 unsaved[i] = (unsaved[i] + productive) % checkpoint_interval[i]
-        if lateness_price[i] > 0.0:
-            late = max(began + needed - max(due[i], began), 0.0) / 3600.0 * lateness_price[i]
-            lateness[i] += late
-            tick_cost[i] += late
+        if late is not None:  # noqa: SIM102 - alone, so that it is compiled away
+            if late[1][i] > 0.0:
+                penalty = max(began + needed - max(late[0][i], began), 0.0) / 3600.0 * late[1][i]
+                late[2][i] += penalty
+                tick_cost[i] += penalty
         cost[i] += tick_cost[i]
         placement[i] = choice
         tick[i] += 1
@@ -155,7 +161,7 @@ def look(
     market: I8,
     start: I8,
     nodes: I8,
-    committed: I8,
+    committed: I8 | None,
     spot_scale: F8,
     on_demand_scale: F8,
     terms: Terms | None,
@@ -179,7 +185,10 @@ def look(
         if terms is not None:
             place = home[i] if home[i] >= 0 else cheapest_location(terms[4], m, t)
             price = terms[4][m, place, t]
-        on_demand_out[i] = price * on_demand_scale[i] * (nodes[i] - committed[i])
+        paid = nodes[i]
+        if committed is not None:
+            paid -= committed[i]
+        on_demand_out[i] = price * on_demand_scale[i] * paid
 
 
 @njit(cache=True, nogil=True)
