@@ -9,7 +9,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SOURCES := simulator policies envs training optimizer tests benchmarks $(wildcard examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow-tests spark-tests ray-tests focus-validator-tests browser-tests lint bench policy-figures policy-ablations champion service-champion clean
+.PHONY: help demo test slow-tests spark-tests ray-tests focus-validator-tests browser-tests image-tests lint bench policy-figures policy-ablations champion service-champion clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ focus-validator-tests: $(STAMP)  ## the official FOCUS validator on ledgers; mak
 
 browser-tests: $(STAMP)  ## pages in headless Chromium (Debian: apt-get install chromium)
 	$(TEST) -m browser $(PYTEST_ARGS)
+
+image-tests: $(STAMP)  ## build and run the container image, without a registry of images; needs root and Debian's packages
+	apt-get install -y -q --no-install-recommends buildah podman crun debootstrap
+	$(TEST) -m image tests/optimizer/controller/test_image.py $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
