@@ -109,7 +109,8 @@ def enter(folder: Path, kernels: Path) -> subprocess.CompletedProcess[str]:
     (image / "bin/spotwise").write_text('#!/bin/sh\necho "run: $@"\n')
     (image / "bin/spotwise").chmod(0o755)
     text = ENTRYPOINT.read_text(encoding="utf-8")
-    script.write_text(text.replace("/opt/spotwise", str(image)), encoding="utf-8")
+    text = text.replace("/opt/spotwise", str(image)).replace("/state", f"{folder}/state")
+    script.write_text(text, encoding="utf-8")
     return subprocess.run(
         ["/bin/sh", str(script), "controller", "run", "--plan", "a b"],
         capture_output=True,
@@ -132,8 +133,11 @@ def test_the_image_starts_with_its_kernels_and_an_older_image_leaves_it_none(tmp
 
 def test_the_image_starts_without_a_place_for_its_kernels_too(tmp_path: Path) -> None:
     (tmp_path / "a-file").touch()
+    of_an_older_image = tmp_path / "state/.cache/numba"
+    of_an_older_image.mkdir(parents=True)
     done = enter(tmp_path, tmp_path / "a-file/kernels")
     assert (done.returncode, done.stdout) == (0, "run: controller run --plan a b\n")
+    assert not of_an_older_image.exists()
     assert "cannot be written (--tmpfs /tmp)" in done.stderr
 
 
