@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -321,7 +322,7 @@ def test_a_pool_that_two_want_and_has_not_enough_for_both_is_told(
     assert shared_in_part([one, few], [move, stays]) == ()
 
 
-def test_recommend_as_the_user_types_it(
+def test_from_the_file_to_placements_as_the_user_types_it(
     workloads: Callable[..., Path], markets: dict[str, Path], scene: Scene, tmp_path: Path
 ) -> None:
     arguments = [
@@ -341,6 +342,20 @@ def test_recommend_as_the_user_types_it(
     assert isinstance(planned, DeadlineWorkload)
     assert planned.data_region == HOME
     assert planned.deadline - planned.begins > timedelta(hours=1)
+
+    files = ", ".join(str(markets[name]) for name in ("own", "faster", "west"))
+    (tmp_path / "c.yaml").write_text(
+        f"state_dir: {tmp_path}/state\nprovider: {{kind: simulated, simulated: {{market: [{files}]}}}}\n"
+    )
+    words = ["controller", "run", "--plan", str(tmp_path / "report" / "plan.yaml"), "--mode", "apply"]
+    done = spotwise(*words, "--config", str(tmp_path / "c.yaml"), "--ticks", "300", "--json")
+    assert done.returncode == 0, done.stderr
+    (status,) = json.loads(done.stdout)["workloads"]
+    assert status["state"] == "done", status
+    assert status["data_region"] in (HOME, OTHER)
+    on_demand = planned.nodes * planned.work_hours * planned.pools[0].on_demand_price
+    assert 0 < status["cost_usd"] < on_demand
+
     wrong = workloads(**(TERMS | {"checkpoint_size_gb": float("nan")}))
     done = spotwise(*arguments, "--workloads", str(wrong))
     assert done.returncode == 2
