@@ -13,18 +13,16 @@ from numpy.typing import NDArray
 from policies.bundle import Bundle
 from policies.features import RICH, update
 from policies.guided.advice import ADVICE_NAMES, COST_GAPS, write_advice
+from policies.guided.bundled import DOUBT, GuidedParts, join, unfit
 from policies.network import Network
 from policies.planner import SemiMarkovPlanner
 from policies.planner.several import is_unseen
 from policies.protocol import Memory
 from simulator.deadline.observation import BoolArray, DeadlineObservation, FloatArray, IntArray
 from simulator.errors import InputError
-from simulator.synthetic.semi_markov import SemiMarkovModel
 
 ALGORITHM = "deadline-guided"
 """What bundles of this policy call their algorithm."""
-DOUBT = 0.5
-"""On-demand ticks by which the planner's second choice must be worse for it to decide alone."""
 FEATURE_NAMES = (*RICH.names, *ADVICE_NAMES)
 """Inputs of the networks."""
 HISTORY = "history"
@@ -146,50 +144,26 @@ class GuidedPolicy:
         Raises:
             InputError: Features, parameters or arrays are not what this release knows.
         """
-        manifest, weights = bundle.manifest, dict(bundle.weights)
-        where = f"bundle {manifest.name}"
-        if tuple(manifest.feature_names) != FEATURE_NAMES:
-            raise InputError(
-                f"{where}: its features differ from this release's; train it again with this release"
-            )
-        parameters = manifest.parameters
+        name = bundle.manifest.name
+        parts = GuidedParts.of(bundle, FEATURE_NAMES)
         try:
-            model_settings = parameters["planner"]
-            trained_settings = parameters["trained"]
-            members, guidance = parameters["members"], parameters["guidance"]
-            if not isinstance(model_settings, dict) or not isinstance(trained_settings, dict):
-                raise TypeError("planner and trained must be objects")
-            if type(members) is not int or not 1 <= members <= 64 or not isinstance(guidance, int | float):
-                raise TypeError("members must be 1 to 64 and guidance a number")
-            edges = model_settings["age_edges"]
-            if not isinstance(edges, list):
-                raise TypeError("age_edges must be a list")
-            model = SemiMarkovModel(
-                weights.pop("planner.hazard"),
-                weights.pop("planner.prior"),
-                tuple(int(str(edge)) for edge in edges),
-                int(str(model_settings["tick_seconds"])),
-                int(str(model_settings["chunk_ticks"])),
-                float(str(model_settings["persistence"])),
-                str(model_settings["source"]),
+            settings = bundle.manifest.parameters["trained"]
+            if not isinstance(settings, dict):
+                raise TypeError("trained must be an object")
+            trained = TrainedRange(
+                **{field.name: float(str(settings[field.name])) for field in fields(TrainedRange)}
             )
-            unlike = float(str(model_settings.get("unlike", 0.0)))
+            unlike = float(str(parts.planner.get("unlike", 0.0)))
             if not 0.0 <= unlike < 1.0:
                 raise ValueError("unlike must be at least 0 and less than 1")
-            trained = TrainedRange(
-                **{field.name: float(str(trained_settings[field.name])) for field in fields(TrainedRange)}
-            )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: parameters do not fit a guided policy ({error!r})") from error
+            raise unfit(bundle, error) from error
         networks = [
-            Network.of(_member(weights, k), activation="tanh", where=f"{where}, member {k}")
-            for k in range(members)
+            Network.of(member, activation="tanh", where=f"bundle {name}, member {k}")
+            for k, member in enumerate(parts.members)
         ]
-        if len(weights) != members * 2 * (len(networks[0].trunk) + 1):
-            raise InputError(f"{where}: it has arrays that belong to none of its {members} members")
-        return cls.stack(
-            manifest.name, SemiMarkovPlanner(model, unlike=unlike), float(guidance), trained, networks
-        )
+        planner = SemiMarkovPlanner(parts.model, unlike=unlike)
+        return cls.stack(name, planner, parts.guidance, trained, networks)
 
     @cached_property
     def availability(self) -> FloatArray:
@@ -336,26 +310,5 @@ def bundle_parts(
     members: Sequence[Mapping[str, NDArray[np.float32]]],
 ) -> tuple[dict[str, object], dict[str, NDArray[np.generic]]]:
     """Parameters and weights of a bundle; each member's arrays are named as `policies.network` names them."""
-    model = planner.model
-    parameters: dict[str, object] = {
-        "planner": {
-            "age_edges": list(model.age_edges),
-            "tick_seconds": model.tick_seconds,
-            "chunk_ticks": model.chunk_ticks,
-            "persistence": model.persistence,
-            "source": model.source,
-            "unlike": planner.unlike,
-        },
-        "guidance": guidance,
-        "trained": asdict(trained),
-        "members": len(members),
-    }
-    weights: dict[str, NDArray[np.generic]] = {"planner.hazard": model.hazard, "planner.prior": model.prior}
-    for k, member in enumerate(members):
-        weights |= {f"member.{k}.{name}": array for name, array in member.items()}
-    return parameters, weights
-
-
-def _member(weights: Mapping[str, NDArray[np.generic]], k: int) -> dict[str, NDArray[np.generic]]:
-    prefix = f"member.{k}."
-    return {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
+    parameters, weights = join(planner.model, guidance, members, unlike=planner.unlike)
+    return {**parameters, "trained": asdict(trained)}, weights

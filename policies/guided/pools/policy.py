@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.bundle import Bundle
+from policies.guided.bundled import DOUBT, Arrays, GuidedParts, join
 from policies.guided.pools.describe import JOB_NAMES, POOL_NAMES, Advice, describe
 from policies.guided.pools.network import PoolNetwork
 from policies.planner import SemiMarkovPlanner
@@ -17,16 +18,11 @@ from policies.planner.tables import TickModel
 from policies.protocol import Memory
 from policies.shield import legal_actions
 from simulator.deadline.observation import DeadlineObservation, IntArray
-from simulator.errors import InputError
 from simulator.synthetic.semi_markov import SemiMarkovModel
 
 ALGORITHM = "deadline-guided-pools"
 """What bundles of this policy call their algorithm."""
 FEATURE_NAMES = (*(f"job.{name}" for name in JOB_NAMES), *(f"pool.{name}" for name in POOL_NAMES))
-MOST_MEMBERS = 64
-DOUBT = 0.5
-"""On-demand ticks by which the planner's second choice must be worse for it to decide alone."""
-Weights = Mapping[str, NDArray[np.generic]]
 
 
 @lru_cache(maxsize=32)
@@ -109,63 +105,16 @@ class GuidedPools:
         Raises:
             InputError: Features, parameters or arrays are not what this release knows.
         """
-        manifest, weights = bundle.manifest, dict(bundle.weights)
-        where = f"bundle {manifest.name}"
-        if tuple(manifest.feature_names) != FEATURE_NAMES:
-            raise InputError(
-                f"{where}: its features differ from this release's; train it again with this release"
-            )
-        parameters = manifest.parameters
-        try:
-            settings, members, guidance = (
-                parameters["planner"],
-                parameters["members"],
-                parameters["guidance"],
-            )
-            if not isinstance(settings, dict) or not isinstance(settings["age_edges"], list):
-                raise TypeError("planner must be an object with a list of age_edges")
-            if type(members) is not int or not 1 <= members <= MOST_MEMBERS:
-                raise TypeError(f"members must be 1 to {MOST_MEMBERS}")
-            if not isinstance(guidance, int | float):
-                raise TypeError("guidance must be a number")
-            model = SemiMarkovModel(
-                weights.pop("planner.hazard"),
-                weights.pop("planner.prior"),
-                tuple(int(str(edge)) for edge in settings["age_edges"]),
-                int(str(settings["tick_seconds"])),
-                int(str(settings["chunk_ticks"])),
-                float(str(settings["persistence"])),
-                str(settings["source"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: parameters do not fit a guided policy ({error!r})") from error
-        networks = []
-        for k in range(members):
-            prefix = f"member.{k}."
-            own = {name: weights.pop(name) for name in list(weights) if name.startswith(prefix)}
-            plain = {name.removeprefix(prefix): array for name, array in own.items()}
-            networks.append(PoolNetwork.of(plain, f"{where}, member {k}"))
-        if weights:
-            raise InputError(f"{where}: it has arrays that belong to none of its {members} members")
-        return cls(manifest.name, SemiMarkovPlanner(model), float(guidance), tuple(networks))
+        name = bundle.manifest.name
+        parts = GuidedParts.of(bundle, FEATURE_NAMES)
+        networks = tuple(
+            PoolNetwork.of(member, f"bundle {name}, member {k}") for k, member in enumerate(parts.members)
+        )
+        return cls(name, SemiMarkovPlanner(parts.model), parts.guidance, networks)
 
 
 def bundle_parts(
-    model: SemiMarkovModel, guidance: float, members: Sequence[Weights]
+    model: SemiMarkovModel, guidance: float, members: Sequence[Arrays]
 ) -> tuple[dict[str, object], dict[str, NDArray[np.generic]]]:
     """Parameters and weights of a bundle; each member's arrays are named as in `PoolNetwork`."""
-    parameters: dict[str, object] = {
-        "planner": {
-            "age_edges": list(model.age_edges),
-            "tick_seconds": model.tick_seconds,
-            "chunk_ticks": model.chunk_ticks,
-            "persistence": model.persistence,
-            "source": model.source,
-        },
-        "guidance": guidance,
-        "members": len(members),
-    }
-    weights: dict[str, NDArray[np.generic]] = {"planner.hazard": model.hazard, "planner.prior": model.prior}
-    for k, member in enumerate(members):
-        weights |= {f"member.{k}.{name}": array for name, array in member.items()}
-    return parameters, weights
+    return join(model, guidance, members)

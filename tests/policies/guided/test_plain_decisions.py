@@ -9,7 +9,8 @@ import pytest
 
 from policies.features import RICH
 from policies.guided import GuidedPolicy
-from policies.guided.policy import DOUBT, HISTORY
+from policies.guided.bundled import DOUBT
+from policies.guided.policy import HISTORY
 from policies.planner import SemiMarkovPlanner
 from policies.planner.policy import Settings
 from policies.protocol import Memory
