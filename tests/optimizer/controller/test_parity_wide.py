@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.jobs import JobFleet
@@ -30,6 +33,10 @@ PLACES = (
 SPEED = (1.0, 1.7, 1.0, 1.3)
 COPY: dict[str, Any] = {"data_region": EAST, "checkpoint_size_gb": 60.0, "egress_usd_per_gb": 0.005}
 """10 minutes and 0.30 USD."""
+
+
+NUMBERS = count()
+"""Of folders of journals."""
 
 
 def wide_market(seed: int = 4, ticks: int = 220) -> Market:
@@ -278,3 +285,53 @@ def test_a_job_that_runs_although_nothing_is_recorded_takes_the_copy_into_accoun
     fleet.look(now + 3600, fleet.held(inventory), {})
     assert fleet.work_left[0] == (12 - 0.8) * 3600
     assert fleet.cost[0] == pytest.approx(0.3)
+
+
+SPEEDS = st.sampled_from([0.25, 0.9, 1.0, 1.3, 2.5])
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    speeds=st.tuples(SPEEDS, SPEEDS),
+    size=st.sampled_from([0.0, 1.0, 37.5, 500.0]),
+    egress=st.sampled_from([0.0, 0.013, 1.0]),
+    bandwidth=st.sampled_from([3.0, 100.0, 777.0]),
+    overhead=st.sampled_from([0.0, 7.0, 31.0]),
+    region=st.sampled_from([None, EAST, WEST]),
+)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_whatever_the_terms_work_and_cost_are_the_kernels(
+    begin: Begin,
+    seed: int,
+    speeds: tuple[float, float],
+    size: float,
+    egress: float,
+    bandwidth: float,
+    overhead: float,
+    region: str | None,
+) -> None:
+    of = wide_market(seed, ticks=130)
+    copies: dict[str, Any] = {
+        "checkpoint_size_gb": size,
+        "egress_usd_per_gb": egress,
+        "bandwidth_mb_per_second": bandwidth,
+    }
+    one = wide_job(of, policy="greedy", data_region=region, **copies) | {"restart_overhead_minutes": overhead}
+    for pool, speed in zip(one["pools"], (1.0, speeds[0], 1.0, speeds[1]), strict=True):
+        pool["throughput"] = speed
+    the_plan = plan(of, one)
+    cloud = SimulatedCloud(of, the_plan)
+    run = begin(the_plan, cloud, folder=f"run-{next(NUMBERS)}")
+    decided = []
+    fleet, _ = run.controller.jobs[0]
+    while not run.controller.finished:
+        report = run.controller.run_tick()
+        if fleet.active[0]:
+            assert fleet.work_left[0] == cloud.jobs["job"].work_left[0]
+            decided.append(int(report.wanted[fleet.key][0]))
+        cloud.advance()
+    run.journal.close()
+    placements, batch = replayed(of, the_plan, "job", 0)
+    assert decided == placements
+    assert fleet.cost[0] == batch.cost[0]
+    assert not fleet.missed[0]
