@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer.controller.earlier import completed, has_identity, refuse_incomplete
 from optimizer.controller.fleets import Jobs, Services
 from optimizer.controller.jobs import STATE as JOB_STATE
 from optimizer.controller.jobs import TERMS, JobFleet
 from optimizer.controller.journal import Journal
+from optimizer.controller.observe import Tell
 from optimizer.controller.services import STATE as SERVICE_STATE
 from optimizer.controller.services import ServiceFleet
 from policies.protocol import Memory
@@ -47,7 +49,7 @@ def state_of(fleet: JobFleet | ServiceFleet, identity: Arrays) -> dict[str, NDAr
     return {**identity, **fleet.state(), **memory}
 
 
-def take_over(journal: Journal, jobs: Jobs, services: Services, scope: str) -> None:
+def take_over(journal: Journal, jobs: Jobs, services: Services, scope: str, tell: Tell) -> None:
     """Continue from the latest state that was saved of each workload.
 
     Args:
@@ -55,31 +57,57 @@ def take_over(journal: Journal, jobs: Jobs, services: Services, scope: str) -> N
         jobs: New fleets, changed in place.
         services: The same.
         scope: State whose key begins otherwise is another mode's.
+        tell: Takes events: what was brought into the shape of this release, and what did not fit.
 
     Raises:
-        InputError: Saved state is damaged.
+        InputError: Saved state is damaged, or of a release that did not save enough of what runs.
     """
-    latest = _latest(journal, f"{scope}deadline:")
+    fleets: list[JobFleet | ServiceFleet] = [fleet for fleet, _ in jobs]
+    fleets += [service for service, _ in services]
+    saved = _saved(journal, scope, {scope + fleet.key: fleet for fleet in fleets}, tell)
     for fleet, policy in jobs:
-        found = _rows(fleet, latest)
-        _remember(fleet, {row: one for row, one in found.items() if _job(fleet, row, one)}, policy.reset)
-    latest = _latest(journal, f"{scope}service:")
+        found = _rows(fleet, _latest(saved, f"{scope}deadline:"))
+        same = {row: one for row, one in found.items() if _job(fleet, row, one)}
+        _remember(fleet, same, policy.reset, tell)
     for service, service_policy in services:
-        found = _rows(service, latest)
+        found = _rows(service, _latest(saved, f"{scope}service:"))
         same = {row: one for row, one in found.items() if _service(service, row, one)}
-        _remember(service, same, service_policy.reset)
+        _remember(service, same, service_policy.reset, tell)
 
 
 def _rows(fleet: JobFleet | ServiceFleet, latest: Mapping[str, Saved]) -> dict[int, Saved]:
     return {row: latest[name] for row, name in enumerate(fleet.names) if name in latest}
 
 
-def _latest(journal: Journal, prefix: str) -> dict[str, Saved]:
+def _saved(
+    journal: Journal, scope: str, fleets: Mapping[str, JobFleet | ServiceFleet], tell: Tell
+) -> dict[str, Arrays]:
+    """All state of a scope by key, that of earlier releases in the shape of this one."""
+    found: dict[str, Arrays] = {}
+    for kind in ("deadline:", "service:"):
+        for key in journal.state_keys(scope + kind):
+            found[key] = journal.load_state(key) or {}
+    earlier = [key for key, arrays in found.items() if not has_identity(arrays)]
+    if earlier:
+        latest = max(float(np.nan_to_num(arrays["at"], nan=0.0).max()) for arrays in found.values())
+        for key in earlier:
+            fleet = fleets.get(key)
+            full = completed(
+                found.pop(key), fleet, {} if fleet is None else identity_of(fleet), latest, journal.store.name
+            )
+            if full is not None:
+                found[key] = full
+                tell("info", "earlier-release", f"{key} goes on from what an earlier release saved")
+    for key, arrays in found.items():
+        refuse_incomplete(arrays, key, journal.store.name)
+    return found
+
+
+def _latest(saved: Mapping[str, Arrays], prefix: str) -> dict[str, Saved]:
     """The state of each workload that is from the last look at it."""
     found: dict[str, Saved] = {}
-    for key in journal.state_keys(prefix):
-        arrays = journal.load_state(key) or {}
-        if "layout" not in arrays:
+    for key, arrays in saved.items():
+        if not key.startswith(prefix):
             continue
         at = np.nan_to_num(arrays["at"], nan=-np.inf)
         for row, encoded in enumerate(arrays["names"].tolist()):
@@ -93,8 +121,6 @@ def _latest(journal: Journal, prefix: str) -> dict[str, Saved]:
 def _job(fleet: JobFleet, row: int, saved: Saved) -> bool:
     """Take over a job; whether its policy's memory is of use too."""
     arrays, k = saved
-    if any(name not in arrays for name in (*JOB_STATE, *TERMS)):
-        return False
     again = arrays["begins"][k] != fleet.begins[row]
     running = np.isfinite(arrays["at"][k]) and not arrays["done"][k]
     held = arrays["placement"][k] != IDLE
@@ -143,8 +169,6 @@ def _move_column(fleet: JobFleet, row: int, layout: str) -> None:
 def _service(fleet: ServiceFleet, row: int, saved: Saved) -> bool:
     """Take over a service; whether its policy's memory is of use too."""
     arrays, k = saved
-    if any(name not in arrays for name in SERVICE_STATE):
-        return False
     same_layout = _saved_layout(saved) == _layout(fleet, row)
     for name in SERVICE_STATE:
         if same_layout or name not in (*PER_POOL, "ticks"):
@@ -152,16 +176,26 @@ def _service(fleet: ServiceFleet, row: int, saved: Saved) -> bool:
     return same_layout
 
 
-def _remember(fleet: JobFleet | ServiceFleet, same: Mapping[int, Saved], reset: Any) -> None:
+def _remember(fleet: JobFleet | ServiceFleet, same: Mapping[int, Saved], reset: Any, tell: Tell) -> None:
     """Put the saved memories of some rows into a fresh memory, where they fit."""
     kept = {row: saved for row, saved in same.items() if any(name.startswith("memory.") for name in saved[0])}
     if not kept:
         return
     memory: Memory = {name: np.array(array) for name, array in reset(fleet.size, fleet.pools_each).items()}
+    forgotten = 0
     for row, (arrays, k) in kept.items():
         if all(_fits(arrays.get(f"memory.{name}"), array) for name, array in memory.items()):
             for name, array in memory.items():
                 array[row] = arrays[f"memory.{name}"][k]
+        else:
+            forgotten += 1
+    if forgotten:
+        tell(
+            "warning",
+            "memory",
+            f"{fleet.key}: what policy {fleet.workloads[0].policy} remembered of {forgotten} workloads has "
+            "another shape in this release; it begins anew",
+        )
     fleet.memory = memory
 
 

@@ -119,7 +119,7 @@ class Resumed:
         self.known = frozenset(name for fleet in self.fleets for name in fleet.row)
         self.pools = {name: pool for fleet in self.fleets for name, pool in fleet.pools.items()}
         self.identity = {fleet.key: identity_of(fleet) for fleet in self.fleets}
-        take_over(journal, self.jobs, self.services, self.scope)
+        take_over(journal, self.jobs, self.services, self.scope, self._tell)
         rows = [row for row in journal.live_instances() if row.id.startswith(PREFIX) == shadows]
         self.inventory = Inventory(rows)
         self.provider = provider
