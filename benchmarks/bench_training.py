@@ -10,8 +10,9 @@ from optimizer.presets import presets_dir
 from simulator.deadline import DeadlineBatch, DeadlineJob, MarketStack
 from simulator.market import sample_market
 from training.config import load_config
+from training.data import Data
 from training.tracking import MLflowTracker
-from training.trainer import Data, Trainer
+from training.trainer import Trainer
 
 STEPS = 1_000_000
 

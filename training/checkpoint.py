@@ -16,7 +16,10 @@ from safetensors.numpy import save as save_arrays
 
 from simulator.errors import InputError
 from simulator.whole_file import write_whole
+from training.tracking import flat
 
+CHECKPOINT = "checkpoint.safetensors"
+"""Its name in the folder of a run."""
 VERSION = "1"
 ACCEPTED = "accepted: a checkpoint that `spotwise train` wrote"
 
@@ -69,6 +72,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
             return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, note)  # noqa: SIM118 -- not a mapping
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise InputError(f"{path}: not a whole checkpoint ({error}); {ACCEPTED}") from error
+
+
+def refuse_other_run(path: Path, note: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Refuse to go on from the checkpoint of a run with another `identity`, or of a finished one.
+
+    Raises:
+        InputError: The message names up to five differences.
+    """
+    mine, theirs = flat(identity), flat({name: note.get(name) for name in identity})
+    different = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+    if different:
+        raise InputError(
+            f"{path}: checkpoint of a run with other settings or data ({', '.join(different[:5])}); "
+            "accepted: the same configuration, seed and market files"
+        )
+    if note["finished"]:
+        raise InputError(f"{path}: the run is finished; there is nothing to resume")
 
 
 def random_state() -> dict[str, NDArray[Any]]:

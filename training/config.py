@@ -24,13 +24,16 @@ def _pair(value: Any) -> Any:
 Bounds = Annotated[tuple[float, float], BeforeValidator(_pair)]
 """A number, or [lowest, highest]."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """Unknown fields are refused, numbers are finite."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class JobSettings(_Settings):
+class JobSettings(Settings):
     """One kind of job that is trained on; see `envs.jobs.JobRange`."""
 
     weight: float = Field(default=1.0, gt=0.0)
@@ -54,7 +57,7 @@ class JobSettings(_Settings):
         return JobRange(**self.model_dump())
 
 
-class MarketSettings(_Settings):
+class MarketSettings(Settings):
     """How the markets are turned into series; see `envs.series.EpisodeMarkets`."""
 
     tick_seconds: int | None = Field(default=None, gt=0)
@@ -62,7 +65,7 @@ class MarketSettings(_Settings):
     reversed_share: Share = 0.0
 
 
-class PPOSettings(_Settings):
+class PPOSettings(Settings):
     """Maskable PPO. Learning rate and entropy bonus fall linearly to 0 over the run."""
 
     total_steps: int = Field(default=3_000_000, ge=1)
@@ -83,7 +86,7 @@ class PPOSettings(_Settings):
     """Weight that past networks keep in the average at each rollout; 0 takes the network as it is."""
 
 
-class EvaluationJob(_Settings):
+class EvaluationJob(Settings):
     """A job that is evaluated on every held-out window."""
 
     work_hours: float = Field(default=48.0, gt=0.0)
@@ -105,21 +108,26 @@ class EvaluationJob(_Settings):
         )
 
 
-class EvaluationSettings(_Settings):
-    """Evaluation during training on windows that are not trained on, and what it decides."""
+class HeldOutSettings(Settings):
+    """Evaluation during training on what is not trained on, and what it decides."""
 
     holdout_share: float = Field(default=0.25, gt=0.0, lt=1.0)
     """Share of every market, its end, that is held out; ignored when evaluation markets are given."""
     every_steps: int = Field(default=500_000, ge=1)
-    stride_hours: float = Field(default=24.0, gt=0.0)
-    jobs: tuple[EvaluationJob, ...] = Field(default=(EvaluationJob(),), min_length=1)
-    patience: int | None = Field(default=None, ge=1)
-    """Evaluations without a better score after which training stops; none = never."""
     select: Literal["best", "last"] = "best"
     """Which network becomes the result: the one with the best score, or the last."""
 
 
-class TrackingSettings(_Settings):
+class EvaluationSettings(HeldOutSettings):
+    """Evaluation on windows."""
+
+    stride_hours: float = Field(default=24.0, gt=0.0)
+    jobs: tuple[EvaluationJob, ...] = Field(default=(EvaluationJob(),), min_length=1)
+    patience: int | None = Field(default=None, ge=1)
+    """Evaluations without a better score after which training stops; none = never."""
+
+
+class TrackingSettings(Settings):
     """Where runs are noted in MLflow."""
 
     experiment: str = Field(default="spotwise", min_length=1)
@@ -127,18 +135,26 @@ class TrackingSettings(_Settings):
     """Name in the model registry; none = the name of the policy."""
 
 
-class TrainingConfig(_Settings):
-    """All settings of one training run."""
+class RunSettings(Settings):
+    """What runs of every workload are told."""
 
-    name: str = Field(default="deadline", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    name: Name
+    ppo: PPOSettings
+    evaluation: HeldOutSettings
+    checkpoint_every_rollouts: int = Field(default=10, ge=1)
+    tracking: TrackingSettings = TrackingSettings()
+
+
+class TrainingConfig(RunSettings):
+    """All settings of one training run for jobs."""
+
+    name: Name = "deadline"
     features: str = "deadline-rich"
     jobs: tuple[JobSettings, ...] = Field(default=(JobSettings(),), min_length=1)
     markets: MarketSettings = MarketSettings()
     miss_penalty: float = Field(default=2.0, ge=0.0)
     ppo: PPOSettings = PPOSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
-    checkpoint_every_rollouts: int = Field(default=10, ge=1)
-    tracking: TrackingSettings = TrackingSettings()
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:

@@ -35,6 +35,18 @@ class Score:
         """Fewer misses first, then lower cost."""
         return other is None or (self.missed, self.relative_cost) < (other.missed, other.relative_cost)
 
+    def metrics(self) -> dict[str, float]:
+        """What is tracked of it."""
+        return {"relative_cost": self.relative_cost, "missed": self.missed}
+
+    def row(self) -> dict[str, float | int]:
+        """What a bundle says of it."""
+        return {
+            "relative_to_on_demand": self.relative_cost,
+            "missed_deadlines": self.missed,
+            "episodes": self.episodes,
+        }
+
 
 class HeldOut:
     """Windows that training never sees."""

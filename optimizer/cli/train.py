@@ -14,12 +14,14 @@ from simulator.errors import InputError
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
+    from training.data import Data
+    from training.held_out import Score
+    from training.progress import Progress, Trained
     from training.service.train import ServiceProgress
     from training.service.train_config import ServiceTrainingConfig
     from training.tracking import Tracker
-    from training.trainer import Data, Progress, Trained
 
-_State = TypeVar("_State", bound="Progress | ServiceProgress")
+_State = TypeVar("_State", bound="Progress[Score] | ServiceProgress")
 _Done = TypeVar("_Done", covariant=True)
 
 
@@ -127,8 +129,8 @@ def market_data(files: list[Path], evaluation_files: list[Path] | None) -> Data:
         InputError: A file is no market, or two have the same name.
     """
     from simulator.market import Market
+    from training.data import Data
     from training.tracking import sha256_of
-    from training.trainer import Data
 
     every = [*files, *(evaluation_files or [])]
     names = [file.name for file in every]
@@ -184,13 +186,13 @@ def _with_bar(trainer: _Trains[_State, _Done], now: Callable[[_State], list[str]
         return trainer.run(resume=resume)
 
 
-def _now(state: Progress) -> list[str]:
+def _now(state: Progress[Score]) -> list[str]:
     cost = state.metrics.get("rollout/relative_cost_mean")
     now = [f"cost {cost:.3f}"] if cost is not None else []
     return now + ([f"held out {state.best.relative_cost:.4f}"] if state.best else [])
 
 
-def _report(trained: Trained, as_json: bool) -> None:
+def _report(trained: Trained[Score], as_json: bool) -> None:
     if as_json:
         result = {
             "bundle": str(trained.bundle),

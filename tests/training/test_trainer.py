@@ -18,7 +18,7 @@ from policies.learned import NetworkPolicy
 from policies.registry import load_policy
 from simulator.errors import InputError, SpotwiseError
 from simulator.market import sample_market
-from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
 from training.config import (
     EvaluationJob,
     EvaluationSettings,
@@ -26,9 +26,11 @@ from training.config import (
     PPOSettings,
     TrainingConfig,
 )
+from training.data import Data
 from training.held_out import Score
+from training.progress import Progress
 from training.tracking import MLflowTracker, NoTracker, TrackingError
-from training.trainer import CHECKPOINT, Data, Progress, Trainer
+from training.trainer import Trainer
 
 ROLLOUTS = 8
 
@@ -260,7 +262,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
 
 
 def test_watching_sees_every_rollout(tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[Progress[Score]] = []
     Trainer(small_config(), data(), tmp_path, watch=seen.append).run()
     assert [progress.steps for progress in seen] == [8 * 16 * k for k in range(1, ROLLOUTS + 1)]
     assert all(np.isfinite(list(progress.metrics.values())).all() for progress in seen)

@@ -23,10 +23,11 @@ from simulator.deadline.observation import FloatArray
 from simulator.synthetic.semi_markov import load_model
 from training.advised import GUIDANCE
 from training.config import TrainingConfig
+from training.data import Data
 from training.pools.network import PoolsActorCritic, member_arrays
 from training.recipe import CACHE_BYTES
 from training.tracking import NoTracker, Tracker
-from training.trainer import Data, Trainer
+from training.trainer import Trainer
 
 OVERHEAD_SECONDS = 180.0
 SCALE_STEP = 0.25

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from envs.service_episodes import ServiceRange
 from simulator.errors import InputError
-from training.config import Bounds, PPOSettings, Share, TrackingSettings
+from training.config import Bounds, HeldOutSettings, Name, PPOSettings, RunSettings, Settings, Share
 from training.configuration import read_configuration
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class EpisodeSettings(_Settings):
+class EpisodeSettings(Settings):
     """Services that are trained on: numbers or [lowest, highest]; see `envs.service_episodes`."""
 
     ticks: int = Field(default=2880, ge=1)
@@ -40,7 +35,7 @@ class EpisodeSettings(_Settings):
         return ServiceRange(**self.model_dump())
 
 
-class ServiceMarketSettings(_Settings):
+class ServiceMarketSettings(Settings):
     """How the markets are turned into series; see `envs.service_series.service_markets`."""
 
     variants: int = Field(default=4, ge=1, le=64)
@@ -63,29 +58,23 @@ class ServicePPOSettings(PPOSettings):
     guidance: float = Field(default=8.0, ge=0.0, le=1e6)
 
 
-class ServiceEvaluationSettings(_Settings):
-    """Evaluation during training on what is not trained on, always on the same episodes."""
+class ServiceEvaluationSettings(HeldOutSettings):
+    """Evaluation always on the same episodes."""
 
-    holdout_share: float = Field(default=0.25, gt=0.0, lt=1.0)
-    """Share of every market, its end, that is held out; ignored when evaluation markets are given."""
     every_steps: int = Field(default=250_000, ge=1)
     episodes: int = Field(default=128, ge=2)
-    select: Literal["best", "last"] = "best"
-    """Which network becomes the result: the one with the best score, or the last."""
 
 
-class ServiceTrainingConfig(_Settings):
-    """All settings of one training run."""
+class ServiceTrainingConfig(RunSettings):
+    """All settings of one training run for services."""
 
-    name: str = Field(default="service-residual", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    name: Name = "service-residual"
     planner: str = "service-champion"
     """Name or bundle of the look-ahead planner that the network corrects."""
     episodes: EpisodeSettings = EpisodeSettings()
     markets: ServiceMarketSettings = ServiceMarketSettings()
     ppo: ServicePPOSettings = ServicePPOSettings()
     evaluation: ServiceEvaluationSettings = ServiceEvaluationSettings()
-    checkpoint_every_rollouts: int = Field(default=10, ge=1)
-    tracking: TrackingSettings = TrackingSettings()
 
 
 def load_service_config(path: Path) -> ServiceTrainingConfig:

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import cast
 
-from training.trainer import Data
+from training.data import Data
 from training.tune.trial import Ended, Reported, Task, run_trial
 
 SPAWN = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.errors import SpotwiseError
-from training.trainer import Data
+from training.data import Data
 from training.tune.trial import Ended, Reported, Task, run_trial
 
 

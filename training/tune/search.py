@@ -16,8 +16,9 @@ from policies.baselines import UniformProgress
 from simulator.errors import InputError, SpotwiseError
 from simulator.whole_file import write_whole
 from training.config import TrainingConfig
+from training.data import Data
+from training.interruptions import interruptions
 from training.tracking import NoTracker, Status, Tracker, flat, git_revision
-from training.trainer import Data, interruptions
 from training.tune.backend import Backend
 from training.tune.space import SearchSpace, replaced
 from training.tune.study import FILE, ask, best, count, held, open_study, reported, unfinished

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from simulator.errors import InputError, SpotwiseError
-from training.checkpoint import load_checkpoint
+from training.checkpoint import CHECKPOINT, load_checkpoint
 from training.config import TrainingConfig
-from training.trainer import CHECKPOINT, Data, Progress, Trainer
+from training.data import Data
+from training.held_out import Score
+from training.progress import Progress
+from training.trainer import Trainer
 
 WORST = -1000.0
 """Score of a network that missed a deadline or diverged; finite, so that every store can hold it."""
@@ -102,7 +105,7 @@ def run_trial(task: Task, data: Data, line: Line) -> Ended:
     try:
         trainer = Trainer(task.config, data, task.folder, seed=task.seed)
 
-        def watch(progress: Progress) -> None:
+        def watch(progress: Progress[Score]) -> None:
             nonlocal pruned
             if progress.steps >= progress.total_steps:
                 return

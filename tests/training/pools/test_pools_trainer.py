@@ -12,10 +12,12 @@ from policies.registry import load_policy
 from simulator.deadline import DeadlineJob
 from simulator.deadline.replay import Windows, replay
 from simulator.market import Market, sample_market
-from training.checkpoint import load_checkpoint
+from training.checkpoint import CHECKPOINT, load_checkpoint
 from training.config import EvaluationJob, EvaluationSettings, JobSettings, PPOSettings, TrainingConfig
+from training.data import Data
+from training.held_out import Score
 from training.pools.trainer import OVERHEAD_SECONDS, PoolsTrainer, RoundedJobs
-from training.trainer import CHECKPOINT, Data, Progress
+from training.progress import Progress
 
 CONFIG = """
 name: tiny
@@ -56,7 +58,7 @@ def test_a_stopped_run_goes_on_to_the_bit_and_its_bundle_decides(tmp_path: Path)
     assert whole.score.missed == 0
     stopped = trainer(tmp_path / "stopped")
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: Progress[Score]) -> None:
         if progress.steps >= 8 * 16 * 2:
             stopped.stop()
 

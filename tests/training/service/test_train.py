@@ -16,7 +16,8 @@ from policies.registry import load_policy
 from policies.service.residual import OPTIONS, ResidualPlanner
 from simulator.errors import InputError, SpotwiseError
 from simulator.market import Market, Pool
-from training.checkpoint import load_checkpoint
+from training.checkpoint import CHECKPOINT, load_checkpoint
+from training.data import Data
 from training.service.train import ServiceProgress, ServiceTrainer
 from training.service.train_config import (
     EpisodeSettings,
@@ -25,7 +26,6 @@ from training.service.train_config import (
     ServiceTrainingConfig,
 )
 from training.tracking import Status
-from training.trainer import CHECKPOINT, Data
 
 STEPS_PER_ROLLOUT = 4 * 12
 

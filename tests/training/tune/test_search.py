@@ -11,7 +11,7 @@ import pytest
 from simulator.errors import InputError, SpotwiseError
 from simulator.market import sample_market
 from training.config import EvaluationJob, EvaluationSettings, TrainingConfig, load_config
-from training.trainer import Data
+from training.data import Data
 from training.tune.search import Found, Search, State
 from training.tune.space import SearchSpace
 from training.tune.trial import WORST, Ended, Reported, Task
