@@ -1,9 +1,9 @@
 """A build step of the image: compiles into NUMBA_CACHE_DIR what numba would compile when a controller starts.
 
 Every built-in policy carries out plans on a simulated cloud. They have each kind of workload that is compiled
-by itself: jobs with and without a cost of lateness, a gang, services with demand of each kind. They have one
-workload and several, since numba compiles anew for arrays that lie in memory in another way. That a
-controller then compiles nothing is checked by `make image-tests`.
+by itself: jobs with and without a cost of lateness, a gang, pools of different speed, services with demand of
+each kind. They have one workload and several, since numba compiles anew for arrays that lie in memory in
+another way. That a controller then compiles nothing is checked by `make image-tests`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from policies.bundle import Kind
 from policies.registry import policy_names
 from simulator.market import Market, sample_market
 
-TICKS = 30
+TICKS = 20
 """Enough for launches, interruptions and cold starts."""
 POOLS = (1, 3, 6)
 """Pools of a workload: the planner costs one by itself, up to five together, of more a shortlist."""
@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 600.0
 
 
 def jobs(market: Market) -> list[dict[str, Any]]:
-    """Plain; late at a price; the same as a gang with checkpoints."""
+    """Plain; late at a price; a gang with checkpoints; pools of different speed, with data to copy."""
     job = {
         "kind": "deadline",
         "pools": _pools(market),
@@ -44,10 +44,12 @@ def jobs(market: Market) -> list[dict[str, Any]]:
     }
     late = {"due": market.start + timedelta(hours=8), "lateness_usd_per_hour": 2.0}
     checkpoints = {"checkpoint_interval_minutes": 30.0, "checkpoint_cost_minutes": 1.0}
+    fast, *others = _pools(market)
     return [
         job | {"name": "plain"},
         job | {"name": "late"} | late,
         job | {"name": "gang", "nodes": 2, "committed": 1} | late | checkpoints,
+        job | {"name": "data", "pools": [fast | {"throughput": 1.5}, *others], "checkpoint_size_gb": 50.0},
     ]
 
 
@@ -133,7 +135,7 @@ def main() -> None:
         market = sample_market().select(range(pools))
         for kind, make in kinds:
             for name in policy_names(kind):
-                for workloads in (make(market)[:1], make(market)):
+                for workloads in (make(market)[:1], make(market)[-1:], make(market)):
                     carry_out(market, sealed(market, reference(name, kind), workloads))
 
 

@@ -46,6 +46,7 @@ AWS = {
 }
 POLICIES: tuple[tuple[Kind, str], ...] = (
     ("deadline", "deadline-champion"),
+    ("deadline", "planner"),
     ("deadline", "uniform-progress"),
     ("service", "service-champion"),
     ("service", "spothedge-1"),
@@ -196,6 +197,8 @@ def _plan(market: Market, now: datetime) -> Plan:
         },
         "service": {"demand": {"source": "fixed", "instances": 3}, "cold_start_minutes": 2.0},
     }
+    data = {"data_region": "us-east-1", "checkpoint_size_gb": 50.0}
+    fast = [pools[0] | {"throughput": 1.5}, *pools[1:]]
     references = [PolicyReference(name=name, kind=kind) for kind, name in POLICIES]
     bundles = [bundle_file(one) for one in references]
     return Plan.seal(
@@ -211,6 +214,12 @@ def _plan(market: Market, now: datetime) -> Plan:
         workloads=[
             {"name": f"{kind}-{name}", "kind": kind, "policy": name, "pools": pools} | terms[kind]
             for kind, name in POLICIES
+        ]
+        + [
+            {"name": f"{name}-data", "kind": "deadline", "policy": name, "pools": fast}
+            | terms["deadline"]
+            | data
+            for name in ("deadline-champion", "planner")
         ],
     )
 
