@@ -258,6 +258,18 @@ print(json.dumps([os.getuid(), [name for name in names if find_spec(name)], len(
     assert image["Size"] < 1.1e9, "bytes; a library that is not needed is hundreds of millions"
 
 
+def check_dashboard(metrics: str) -> None:
+    """Whatever the dashboard asks for is served, with the labels that its legends name."""
+    dashboard = json.loads((ROOT / "deploy/grafana-dashboard.json").read_text(encoding="utf-8"))
+    served = set(re.findall(r"^# TYPE (\w+)", metrics, re.MULTILINE))
+    for target in (target for panel in dashboard["panels"] for target in panel["targets"]):
+        (name,) = re.findall(r"spotwise_\w+", target["expr"])
+        assert name in served
+        for labels in re.findall(rf"^{name}{{(.*)}} ", metrics, re.MULTILINE):
+            shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            assert shown == set(re.findall(r'(\w+)="', labels)), name
+
+
 class Rehearsal:
     """A fake AWS and a controller in two containers that share a loopback."""
 
@@ -292,6 +304,16 @@ class Rehearsal:
         done = self.within("fake", "/opt/spotwise/bin/python", "-c", code.format(url))
         return set(json.loads(done.stdout)["instances_usd"])
 
+    def metrics(self) -> str:
+        """What Prometheus would read."""
+        code = """
+import json, pathlib
+from urllib.request import urlopen
+url = json.loads(pathlib.Path("/state/endpoint.json").read_text())["url"]
+print(urlopen(f"{url}/metrics").read().decode())
+"""
+        return self.within("controller", "/opt/spotwise/bin/python", "-c", code).stdout
+
     def turn(self, number: int) -> tuple[dict[str, Any], set[str]]:
         """From start to stop; status and instances after the first tick."""
         log = self.folder / f"controller-{number}.log"
@@ -301,6 +323,7 @@ class Rehearsal:
             sys.stdout.write(f"start {number} to first decision: {time.monotonic() - began:.1f} s\n")
             eventually(lambda: "tick" in self.status(), log)
             found = self.status(), self.bill()
+            check_dashboard(self.metrics())
             _run(self.engine.podman("healthcheck", "run", "controller"))
             compiled = self.within(
                 "controller", "diff", "-r", "/opt/spotwise/kernels", "/tmp/spotwise-kernels"
