@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
 
 from envs.actions import whole_numbers
+from envs.batched import BatchedVecEnv, Float32Array
 from envs.jobs import DRAWS, JobDistribution, JobSampler
 from envs.randomness import streams, uniforms
 from envs.reward import CostReward, Reward
@@ -23,19 +21,16 @@ from simulator.deadline.batch import INTERRUPTIONS, LAUNCHES
 from simulator.deadline.observation import BoolArray, IntArray
 from simulator.errors import InputError
 
-Float32Array = NDArray[np.float32]
 State = dict[str, NDArray[np.generic]]
 
 
-class DeadlineVecEnv(VecEnv):
-    """N environments in lock-step; a finished one begins its next episode at once.
+class DeadlineVecEnv(BatchedVecEnv):
+    """N jobs; see `BatchedVecEnv`.
 
     Actions and observations are those of `envs.deadline_env.DeadlineEnv`. Reaching the deadline is
     termination, so `TimeLimit.truncated` is False in every final info. A final info also has
     `terminal_observation`, `episode` (`r`, `l`, `t` as from a `Monitor`), `is_success` (deadline met),
     `cost_usd`, `relative_cost` (to on-demand), `launches` and `interruptions`; all other infos are empty.
-
-    Environment i begins the same episodes whatever N is; see `envs.randomness`.
     """
 
     def __init__(
@@ -69,46 +64,20 @@ class DeadlineVecEnv(VecEnv):
         self.features = features
         self.reward: Reward = reward or CostReward()
         self.batch = DeadlineBatch(markets.stack, num_envs)
-        self.render_mode = None
         pools = markets.stack.pools
         super().__init__(
             num_envs,
             spaces.Box(-features.limit, features.limit, (features.size,), np.float32),
             spaces.Discrete(pools + 2),
         )
-        self._rows = np.arange(num_envs)
         self._history = np.zeros((num_envs, pools, features.columns))
         self._legal: BoolArray = np.ones((num_envs, pools + 2), np.bool_)
         self._pool = np.zeros(num_envs, np.int64)
         self._returns = np.zeros(num_envs)
         self._episode = np.zeros(num_envs, np.int64)
-        self._infos: list[dict[str, Any]] = [{} for _ in range(num_envs)]
-        self._finished: IntArray = self._rows[:0]
         self._actions = np.zeros(num_envs, np.int64)
-        self._began = time.perf_counter()
         self._stream = streams(0, num_envs)
         self.seed(seed)
-
-    def seed(self, seed: int | None = None) -> list[int]:
-        """Choose the episodes from the next `reset` on.
-
-        Returns:
-            N numbers, each environment's own; runs with neighbouring seeds share none of them.
-        """
-        root = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-        self._seeds = [int(each) for each in streams(root, self.num_envs)]
-        return self._seeds  # type: ignore[return-value] # the base class allows None among them
-
-    def reset(self) -> Float32Array:
-        """Begin a new episode in every environment."""
-        if self._seeds[0] is not None:
-            self._stream = np.array(self._seeds, np.int64)
-            self._episode[:] = 0
-        self._reset_seeds()
-        self._reset_options()
-        self._clear_infos()
-        self._begin(self._rows)
-        return self._look(self._rows, fold=True)
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Note the (N,) actions of the next `step_wait`.
@@ -134,7 +103,7 @@ class DeadlineVecEnv(VecEnv):
         if len(finished):
             self._report(finished)
             self._begin(finished)
-        return self._look(self._rows, fold=True), rewards.astype(np.float32), done, list(self._infos)
+        return self._look_all(), rewards.astype(np.float32), done, list(self._infos)
 
     def action_masks(self) -> BoolArray:
         """(N, A) the shield's legal actions now."""
@@ -179,6 +148,10 @@ class DeadlineVecEnv(VecEnv):
         self.reward.begin(self.batch, self._rows)
         return self._look(self._rows, fold=False)
 
+    def _restart(self, stream: IntArray) -> None:
+        self._stream = stream
+        self._episode[:] = 0
+
     def _begin(self, rows: IntArray) -> None:
         drawn = uniforms(self._stream[rows], self._episode[rows], DRAWS)
         episodes = self.jobs.draw(drawn, self.markets)
@@ -197,6 +170,9 @@ class DeadlineVecEnv(VecEnv):
         self._returns[rows] = 0.0
         self._history[rows] = 0.0
         self.reward.begin(self.batch, rows)
+
+    def _look_all(self) -> Float32Array:
+        return self._look(self._rows, fold=True)
 
     def _look(self, rows: IntArray, *, fold: bool) -> Float32Array:
         described = np.empty((self.num_envs, self.features.size), np.float32)
@@ -227,30 +203,19 @@ class DeadlineVecEnv(VecEnv):
     def _report(self, finished: IntArray) -> None:
         batch = self.batch
         last = self._look(finished, fold=True)
-        elapsed = round(time.perf_counter() - self._began, 6)
         usd_per_hour = batch.stack.on_demand_price[batch.market[finished], batch.start[finished]]
         on_demand = usd_per_hour * batch.nodes[finished] * batch.work_total[finished] / 3600.0
-        for k, i in enumerate(finished):
-            cost = float(batch.cost[i])
-            self._infos[i] = {
-                "terminal_observation": last[i].copy(),  # a view would keep all N rows alive
-                "TimeLimit.truncated": False,
-                "episode": {"r": float(self._returns[i]), "l": int(batch.tick[i]), "t": elapsed},
+        told = [
+            {
                 "is_success": not batch.missed[i],
-                "cost_usd": cost,
-                "relative_cost": cost / float(on_demand[k]),
+                "cost_usd": float(batch.cost[i]),
+                "relative_cost": float(batch.cost[i]) / float(on_demand[k]),
                 "launches": int(batch.counts[i, LAUNCHES]),
                 "interruptions": int(batch.counts[i, INTERRUPTIONS]),
             }
-        self._finished = finished
-
-    def _clear_infos(self) -> None:
-        for i in self._finished:
-            self._infos[i] = {}
-        self._finished = self._rows[:0]
-
-    def close(self) -> None:
-        """Nothing is held that needs closing."""
+            for k, i in enumerate(finished)
+        ]
+        self._report_all(finished, last, self._returns, batch.tick, truncated=False, told=told)
 
     def env_method(
         self,
@@ -269,33 +234,7 @@ class DeadlineVecEnv(VecEnv):
             AttributeError: Another method is asked for.
         """
         if method_name != "action_masks":
-            raise AttributeError(f"a batched environment has no method {method_name} per environment")
+            return super().env_method(method_name)
         if indices is None:
             return [self._legal.copy()]
         return [self._legal[i].copy() for i in self._get_indices(indices)]
-
-    def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
-        """The attribute, which all environments share, once per environment."""
-        value = getattr(self, attr_name)
-        return [value for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
-        """Set an attribute of all environments at once.
-
-        Raises:
-            ValueError: Only some environments are named: they share their attributes.
-        """
-        if indices is not None and len(list(self._get_indices(indices))) != self.num_envs:
-            raise ValueError("environments of one batch share their attributes; set them for all")
-        setattr(self, attr_name, value)
-
-    def env_is_wrapped(
-        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: int | Iterable[int] | None = None
-    ) -> list[bool]:
-        """False for each: there are no single environments to wrap."""
-        del wrapper_class
-        return [False for _ in self._get_indices(indices)]
-
-    def get_images(self) -> Sequence[None]:
-        """Nothing is drawn."""
-        return [None] * self.num_envs

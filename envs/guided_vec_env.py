@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from envs.batched import EpisodeMemory, Float32Array
 from envs.deadline_vec_env import DeadlineVecEnv
 from envs.jobs import JobSampler
 from envs.reward import Reward
@@ -16,8 +17,6 @@ from policies.guided.advice import write_advice
 from policies.guided.policy import FEATURE_NAMES
 from policies.planner import SemiMarkovPlanner
 from simulator.deadline.observation import IntArray
-
-Float32Array = NDArray[np.float32]
 
 
 class GuidedVecEnv(DeadlineVecEnv):
@@ -41,8 +40,7 @@ class GuidedVecEnv(DeadlineVecEnv):
         """See `DeadlineVecEnv`; `planner` advises on single-pool markets."""
         self._planner = planner
         self._availability = planner.believed.availability()
-        self._memory = {name: np.array(array) for name, array in planner.reset(num_envs).items()}
-        self._blank = planner.reset(1)
+        self._memory = EpisodeMemory(planner.reset(num_envs), planner.reset(1))
         super().__init__(markets, num_envs, jobs=jobs, reward=reward, seed=seed)
         self.observation_space = spaces.Box(-50.0, 50.0, (len(FEATURE_NAMES),), np.float32)
 
@@ -56,8 +54,7 @@ class GuidedVecEnv(DeadlineVecEnv):
 
     def _begin(self, rows: IntArray) -> None:
         super()._begin(rows)
-        for name, array in self._memory.items():
-            array[rows] = self._blank[name][0]
+        self._memory.begin(rows)
 
     def _look(self, rows: IntArray, *, fold: bool) -> Float32Array:
         described = super()._look(rows, fold=fold)
@@ -66,17 +63,16 @@ class GuidedVecEnv(DeadlineVecEnv):
         if rows is not self._rows:
             return inputs
         seen = self.batch.observe(copy=False)
-        remembered = self._planner.update(seen, self._memory)
-        self._memory = {name: np.asarray(array) for name, array in remembered.items()}
-        costs, pool = self._planner.expected_costs(seen, self._memory)
+        self._memory.keep(self._planner.update(seen, self._memory.now))
+        costs, pool = self._planner.expected_costs(seen, self._memory.now)
         model = self._planner.tick_model(seen.tick_seconds)
         write_advice(
             rows,
             costs,
             self._legal,
             pool,
-            np.asarray(self._memory["belief"], np.float32),
-            np.asarray(self._memory["last"], np.int8),
+            np.asarray(self._memory.now["belief"], np.float32),
+            np.asarray(self._memory.now["last"], np.int8),
             model.hazard,
             seen.tick_seconds / 3600.0,
             self._availability,

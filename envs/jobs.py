@@ -163,8 +163,7 @@ class JobDistribution:
         """Episodes from (n, DRAWS) random numbers in [0, 1)."""
         kind = np.searchsorted(self._edges, uniform[:, 0], side="right")
         kind = np.minimum(kind, len(self.kinds) - 1)
-        edges = np.cumsum(markets.probability)
-        market = np.minimum(np.searchsorted(edges, uniform[:, 1], side="right"), len(edges) - 1)
+        market = markets.drawn(uniform[:, 1])
         tick = float(markets.stack.tick_seconds)
         work = np.maximum(np.rint(3600.0 * self._log_uniform("work_hours", kind, uniform[:, 3])), 1.0)
         overhead = np.rint(60.0 * self._uniform("restart_overhead_minutes", kind, uniform[:, 5]))

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from simulator.deadline import MarketStack
-from simulator.deadline.observation import FloatArray
+from simulator.deadline.observation import FloatArray, IntArray
 from simulator.errors import InputError
 from simulator.market import Market
 from simulator.market.resample import sample_index
@@ -74,6 +74,11 @@ class EpisodeMarkets:
         weight = np.array([each for _, each, _ in series])
         ratio = [float(m.spot_price.mean() / m.on_demand_price.mean()) for _, _, m in series]
         return cls(stack, tuple(name for name, _, _ in series), weight / weight.sum(), np.array(ratio))
+
+    def drawn(self, uniform: FloatArray) -> IntArray:
+        """(n,) numbers of markets, drawn with their probability from (n,) numbers in [0, 1)."""
+        edges = np.cumsum(self.probability)
+        return np.asarray(np.minimum(np.searchsorted(edges, uniform, side="right"), len(edges) - 1))
 
 
 def _singles(market: Market) -> list[Market]:

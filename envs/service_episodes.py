@@ -98,8 +98,7 @@ class ServiceRange:
 
     def draw(self, uniform: FloatArray, markets: EpisodeMarkets) -> ServiceEpisodes:
         """Episodes from (n, SERVICE_DRAWS) random numbers in [0, 1); a function of its arguments alone."""
-        edges = np.cumsum(markets.probability)
-        market = np.minimum(np.searchsorted(edges, uniform[:, 0], side="right"), len(edges) - 1)
+        market = markets.drawn(uniform[:, 0])
         start = (uniform[:, 1] * (markets.stack.ticks[market] - self.ticks + 1)).astype(np.int64)
         tick = markets.stack.tick_seconds
         level = np.rint(_log_uniform(self.demand, uniform[:, 2]))

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from envs.batched import EpisodeMemory, Float32Array
 from envs.series import EpisodeMarkets
 from envs.service_episodes import ServiceRange
 from envs.service_vec_env import ServiceVecEnv
@@ -17,8 +18,6 @@ from policies.service.residual import FEATURE_NAMES, OPTIONS, describe, option_o
 from policies.service.residual.features import LIMIT
 from simulator.deadline.observation import FloatArray, IntArray
 from simulator.errors import InputError
-
-Float32Array = NDArray[np.float32]
 
 
 class ServicePlannerVecEnv(ServiceVecEnv):
@@ -72,13 +71,12 @@ class ServicePlannerVecEnv(ServiceVecEnv):
                 "planner's review period"
             )
         pools = markets.stack.pools
-        self._blank = planner.reset(1, pools)
-        self._memory = _writable(planner.reset(num_envs, pools))
+        self._memory = EpisodeMemory(planner.reset(num_envs, pools), planner.reset(1, pools))
         self._due: NDArray[np.bool_] = np.ones(num_envs, np.bool_)
         self._rival: ServiceWorld | None = None
         if against_planner:
             self._rival = ServiceWorld(markets, num_envs, services, 0)
-            self._rival_memory = _writable(planner.reset(num_envs, pools))
+            self._rival_memory = EpisodeMemory(planner.reset(num_envs, pools), planner.reset(1, pools))
         super().__init__(markets, num_envs, services=services, seed=seed)
 
     def _spaces(self) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
@@ -90,10 +88,10 @@ class ServicePlannerVecEnv(ServiceVecEnv):
     def _begin(self, rows: IntArray) -> None:
         episodes = self.world.draw(rows)
         self.world.begin(rows, episodes)
-        _clear(self._memory, self._blank, rows)
+        self._memory.begin(rows)
         if self._rival is not None:
             self._rival.begin(rows, episodes)
-            _clear(self._rival_memory, self._blank, rows)
+            self._rival_memory.begin(rows)
 
     def _advance(self, actions: NDArray[Any]) -> FloatArray:
         only = option_of(actions.reshape(self.num_envs))
@@ -101,34 +99,25 @@ class ServicePlannerVecEnv(ServiceVecEnv):
         for tick in range(self.held_ticks):
             seen = self.world.batch.observe()
             if tick:
-                self._due = self.planner.perceive(seen, self._memory)
+                self._due = self.planner.perceive(seen, self._memory.now)
                 only[self._due] = -1
-            asked = self.planner.ask(seen, self._memory, self._due, self.world.weight, only)
+            asked = self.planner.ask(seen, self._memory.now, self._due, self.world.weight, only)
             total += self.world.step(asked)
             if self._rival is not None:
                 seen = self._rival.batch.observe()
-                due = self.planner.perceive(seen, self._rival_memory)
-                asked = self.planner.ask(seen, self._rival_memory, due, self._rival.weight)
+                due = self.planner.perceive(seen, self._rival_memory.now)
+                asked = self.planner.ask(seen, self._rival_memory.now, due, self._rival.weight)
                 total -= self._rival.step(asked)
         return total / self.held_ticks
 
-    def _look(self) -> Float32Array:
+    def _look_all(self) -> Float32Array:
         seen = self.world.batch.observe()
-        self._due = self.planner.perceive(seen, self._memory)
-        return describe(self.planner, seen, self._memory, self.world.weight)
+        self._due = self.planner.perceive(seen, self._memory.now)
+        return describe(self.planner, seen, self._memory.now, self.world.weight)
 
     def _look_again(self, rows: IntArray, seen: Float32Array) -> Float32Array:
         # Rows that just began have a blank memory and nothing granted, which `perceive` leaves as they are.
         observation = self.world.batch.observe()
         self._due[rows] = True
-        seen[rows] = describe(self.planner, observation, self._memory, self.world.weight)[rows]
+        seen[rows] = describe(self.planner, observation, self._memory.now, self.world.weight)[rows]
         return seen
-
-
-def _writable(memory: Any) -> dict[str, Any]:
-    return {name: np.array(values) for name, values in memory.items()}
-
-
-def _clear(memory: dict[str, Any], blank: Any, rows: IntArray) -> None:
-    for name, values in memory.items():
-        values[rows] = blank[name][0]

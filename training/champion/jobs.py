@@ -43,8 +43,7 @@ class ChampionJobs:
         """Episodes from (n, DRAWS) random numbers in [0, 1)."""
         tick = float(markets.stack.tick_seconds)
         typical = uniform[:, 0] < self.typical_share
-        edges = np.cumsum(markets.probability)
-        market = np.minimum(np.searchsorted(edges, uniform[:, 1], side="right"), len(edges) - 1)
+        market = markets.drawn(uniform[:, 1])
         work = np.where(typical, 48 * 3600.0, 3600.0 * 6.0 * 10.0 ** uniform[:, 3])
         loose = 1.04 + 0.96 * uniform[:, 4] ** 1.5
         factor = np.where(typical, _pick(TYPICAL_DEADLINE_RATIO, uniform[:, 4]), loose)

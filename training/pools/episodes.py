@@ -90,8 +90,7 @@ class PoolJobs:
     def draw(self, uniform: FloatArray, markets: EpisodeMarkets) -> Episodes:
         """Episodes from (n, DRAWS) random numbers in [0, 1)."""
         tick, jobs = float(markets.stack.tick_seconds), len(uniform)
-        edges = np.cumsum(markets.probability)
-        market = np.minimum(np.searchsorted(edges, uniform[:, 1], side="right"), len(edges) - 1)
+        market = markets.drawn(uniform[:, 1])
         hours = np.where(uniform[:, 0] < 0.5, 48.0, 12.0 * 4.0 ** uniform[:, 3])
         work = np.rint(hours * 3600.0 / tick) * tick
         factor = DEADLINE_RATIO[(uniform[:, 4] * len(DEADLINE_RATIO)).astype(np.int64)]
