@@ -90,7 +90,7 @@ def write_costs(
         idle_at, idle_upper = _between(grid, slack - tick)
         on_demand_at, on_demand_upper = _between(grid, slack - (waiting if held == 1 else overhead))
         spot_at, spot_upper = _between(grid, slack - (waiting if held == 2 else overhead))
-        column = 2 * up[i] * buckets
+        column = 2 * buckets if up[i] > 0 else 0
         if_idle = ((level * entries + idle_at) * columns + column) * types
         if_on_demand = ((level * entries + on_demand_at) * columns + column + buckets) * types
         if_spot = ((level * entries + spot_at) * columns + 4 * buckets) * types
