@@ -28,7 +28,7 @@ from optimizer.plan import Plan, PolicyReference, file_sha256, write_plan
 from policies.bundle import Kind
 from simulator.market import Market, Pool
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = "localhost/python:3.11-slim"
