@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.fake_aws import FakeAws, Options
 from optimizer.fake_aws.journal import Call
 from optimizer.plan import PlanPool, write_plan
-from simulator.market import Market
-from tests.optimizer.controller.scene import TEMPLATE, Begin, job, market, on_fake, plan, service
+from simulator.market import Market, Pool
+from tests.optimizer.controller.scene import START, TEMPLATE, Begin, job, market, on_fake, plan, service
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -81,6 +81,27 @@ def scenario(seed: int) -> tuple[Market, Any]:
     )
 
 
+def wide_scenario(seed: int) -> tuple[Market, Any]:
+    """The same jobs over two regions and two types, with a checkpoint that takes four minutes to copy."""
+    rng = np.random.default_rng(seed)
+    places = (("us-east-1", "a", "m5.large"), ("us-west-2", "a", "m5.large"), ("us-west-2", "b", "m5.xlarge"))
+    of = Market.build(
+        [Pool("aws", region, f"{region}{zone}", kind) for region, zone, kind in places],
+        tick_seconds=600,
+        start=START,
+        spot_price=np.array([[1.0], [0.7], [0.9]]),
+        spot_capacity=rng.integers(0, 4, (3, 40)),
+        on_demand_price=np.array([[3.0], [3.1], [4.0]]),
+    )
+    copies: dict[str, Any] = {"data_region": "us-east-1", "checkpoint_size_gb": 24.0}
+    single = job(of, "single", policy="spot-when-available", work_hours=2.0, deadline_hours=4.3, **copies)
+    gang = job(of, "gang", policy="greedy", work_hours=2.0, deadline_hours=4.6, nodes=2, begins=2, **copies)
+    for one in (single, gang):
+        one["pools"][2]["throughput"] = 1.5
+    web = service(of, "web", cold_start_minutes=0.0, demand={"source": "fixed", "instances": 2})
+    return of, plan(of, single, gang, web)
+
+
 def endure(begin: Begin, seed: int, cloud: Any, provider: Any, ticks: int) -> tuple[Any, int]:
     """Run a plan to its end through crashes; the last run and the number of crashes."""
     capacity = Treacherous(provider.capacity, seed)
@@ -128,8 +149,8 @@ def check_converged(run: Any, provider: Any) -> None:
 
 
 class Simulated:
-    def __init__(self, seed: int) -> None:
-        self.of, self.the_plan = scenario(seed)
+    def __init__(self, seed: int, made: Callable[[int], tuple[Market, Any]]) -> None:
+        self.of, self.the_plan = made(seed)
         self.cloud = SimulatedCloud(self.of, self.the_plan)
 
     def step(self) -> None:
@@ -154,8 +175,8 @@ def finish(run: Any, crashes: int) -> None:
     assert crashes >= 0
 
 
-def schedule_on_kernels(begin: Begin, seed: int) -> int:
-    simulated = Simulated(seed)
+def schedule_on_kernels(begin: Begin, seed: int, made: Callable[[int], tuple[Market, Any]] = scenario) -> int:
+    simulated = Simulated(seed, made)
     run, crashes = endure(begin, seed, simulated, simulated.cloud.provider(), 34)
     finish(run, crashes)
     return crashes
@@ -174,6 +195,13 @@ def test_crashes_on_the_kernels(begin: Begin, tmp_path: Path) -> None:
     for seed in range(40):
         crashes += schedule_on_kernels(_in(begin, tmp_path, seed), seed)
     assert crashes > 40
+
+
+def test_crashes_of_jobs_over_two_regions(begin: Begin, tmp_path: Path) -> None:
+    crashes = 0
+    for seed in range(200, 210):
+        crashes += schedule_on_kernels(_in(begin, tmp_path, seed), seed, wide_scenario)
+    assert crashes > 10
 
 
 def test_crashes_on_aws(begin: Begin, tmp_path: Path) -> None:
