@@ -70,6 +70,7 @@ class Actor:
         raised: Callable[[Move, float], None] | None = None,
         before_planned_move: Callable[[str, Sequence[str], str], None] | None = None,
         halted: Callable[[], str] = lambda: "",
+        believed: Callable[[], float],
     ) -> None:
         """Act through a cloud.
 
@@ -83,11 +84,13 @@ class Actor:
             before_planned_move: Given workload, instances of a job that are about to go because it moves, and
                 the region that it goes to.
             halted: Asked before each call: why no further one may leave; empty if it may.
+            believed: Seconds since 1970, by this controller's own clock: that of a cloud may be wrong.
         """
         self._capacity, self._journal, self._inventory, self._tell = capacity, journal, inventory, tell
         self._groups, self._raised = groups, raised
         self._before_planned_move = before_planned_move
         self._halted = halted
+        self._believed = believed
 
     def act(self, tick: int, now: float, mode: str, moves: Sequence[Move]) -> Outcome:
         """Carry out moves.
@@ -286,8 +289,10 @@ class Actor:
             settled.append((intent.token, "unknown", str(error)))
             outcome.unknown.add(intent.workload)
             return False
+        # a job works from the reply on at the latest; services are counted in ticks
+        begun = max(self._believed(), now) if gang else now
         self._inventory.launched(
-            InstanceRow(one, intent.workload, wish.pool.name, wish.option, intent.token, now, "live")
+            InstanceRow(one, intent.workload, wish.pool.name, wish.option, intent.token, begun, "live")
             for one in result.ids
         )
         outcome.launched += len(result.ids)

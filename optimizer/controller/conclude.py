@@ -58,7 +58,7 @@ def _confirm(
     memories: Mapping[str, Memory],
 ) -> None:
     for fleet, _ in state.jobs:
-        fleet.confirm(decisions[fleet.key].wanted, fleet.held(state.inventory), sight.price)
+        fleet.confirm(decisions[fleet.key].wanted, fleet.held(state.inventory), sight.price, state.inventory)
         fleet.memory = memories[fleet.key]
     for services, _ in state.services:
         wanted = decisions[services.key].wanted

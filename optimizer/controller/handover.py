@@ -147,6 +147,8 @@ def _job(fleet: JobFleet, row: int, saved: Saved) -> bool:
         _move_column(fleet, row, _saved_layout(saved))
     if "fee" in arrays:
         fleet.fee[row] = arrays["fee"][k]
+    if "late" in arrays:
+        fleet.late[row] = arrays["late"][k]
     if fleet.ground is not None:
         region = bytes(arrays["data_region"][k]) if "data_region" in arrays else None
         fleet.ground.restore(row, region, int(fleet.placement[row]), float(fleet.pending[row]))

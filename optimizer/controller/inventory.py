@@ -107,7 +107,7 @@ class Inventory:
             over = instance.state in ("leaving", "gone")
             if known is None:
                 if not over:
-                    row = _row(instance)
+                    row = _row(instance, now)
                     self._put(row)
                     changes.adopted.append(row)
                 continue
@@ -186,13 +186,14 @@ class Inventory:
         return ended
 
 
-def _row(instance: Instance) -> InstanceRow:
+def _row(instance: Instance, now: float) -> InstanceRow:
+    """An instance as the journal has it; a cloud whose clock is ahead launches nothing in the future."""
     return InstanceRow(
         instance.id,
         instance.workload,
         instance.pool,
         instance.option,
         instance.token,
-        instance.launched_at,
+        min(instance.launched_at, now),
         "live",
     )

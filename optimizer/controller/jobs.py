@@ -47,8 +47,9 @@ class JobFleet:
     `cost` USD so far that the cloud bills, `lateness` USD so far for being late, `rate` USD/h of the present
     placement, `at` time of the last look, `done`, `missed`, `earlier` whether it still runs on the terms of
     the plan before, `on_demand_before` USD that its earlier run would have cost on on-demand capacity, `fee`
-    USD for copies of launches that the next look adds to the cost. `ground` says how pools differ beside
-    their prices; None if they do not.
+    USD for copies of launches that the next look adds to the cost, `late` seconds from the last look to
+    the launch of what the job got then. `ground` says how pools differ beside their prices; None if they do
+    not.
     `pool_index` (N, P) points into `pools`; the last column of every count is on-demand capacity.
     """
 
@@ -86,6 +87,7 @@ class JobFleet:
         self.cost, self.lateness, self.rate, self.fee = (np.zeros(self.size) for _ in range(4))
         self.placement = np.zeros(self.size, np.int64)
         self.at = np.full(self.size, np.nan)
+        self.late = np.zeros(self.size)
         self.moved_at = np.full(self.size, -np.inf)
         self.done: BoolArray = np.zeros(self.size, np.bool_)
         self.missed: BoolArray = np.zeros(self.size, np.bool_)
@@ -99,7 +101,7 @@ class JobFleet:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """What a restart needs, apart from the policy's memory; `handover` puts it back."""
-        kept = {name: getattr(self, name) for name in (*STATE, *TERMS)}
+        kept = {name: getattr(self, name) for name in (*STATE, *TERMS)} | {"late": self.late}
         return kept if self.ground is None else kept | {"fee": self.fee, "data_region": self.ground.saved()}
 
     @property
@@ -134,7 +136,7 @@ class JobFleet:
             if row is None:
                 continue
             if self._ran_in(row, instance):
-                if instance.launched_at > self.at[row]:
+                if instance.launched_at > self.at[row] + self.late[row]:
                     new.add(row)
                 else:
                     old[row] += 1
@@ -256,7 +258,9 @@ class JobFleet:
         self.pending[lost] = 0.0
         self.work_left[lost] += self.unsaved[lost]
         self.unsaved[lost] = 0.0
-        self.at = np.where(seen | (~self.done & ~waits & (now >= self.begins)), now, self.at)
+        looked = seen | (~self.done & ~waits & (now >= self.begins))
+        self.at = np.where(looked, now, self.at)
+        self.late[looked] = 0.0
         return [self.names[row] for row in np.flatnonzero(lost)]
 
     def _begin_anew(self) -> None:
@@ -285,7 +289,8 @@ class JobFleet:
             self.placement[row] = ON_DEMAND if column == self.pools_each else FIRST_SPOT + column
             begun = max(one.launched_at for one in inventory.live(self.names[row]))
             takes = self.restart_overhead[row] + self._begin_there(np.arange(self.size) == row)[row]
-            self.pending[row] = max(takes - max(now - begun, 0.0), 0.0)
+            self.late[row] = max(begun - now, 0.0)
+            self.pending[row] = max(takes - (now - begun), 0.0)
 
     def observe(
         self,
@@ -333,13 +338,16 @@ class JobFleet:
             self.ground.show(seen, rows, self.paid[rows])
         return seen
 
-    def confirm(self, wanted: IntArray, held: IntArray, price: Mapping[str, float]) -> IntArray:
+    def confirm(
+        self, wanted: IntArray, held: IntArray, price: Mapping[str, float], inventory: Inventory
+    ) -> IntArray:
         """Take over where the jobs really are after the calls; returns (N,) the placements that came about.
 
         Args:
             wanted: (N,) decided placements; rows that are not active are ignored.
             held: Instances after the calls.
             price: Spot price by pool.
+            inventory: The same instances: work begins when they were launched, not when the tick looked.
         """
         active = self.active
         got = self._satisfied(wanted, held)
@@ -353,7 +361,10 @@ class JobFleet:
         self.pending[idle] = 0.0
         self.unsaved[idle | launched] = 0.0
         self.placement = now
-        self.pending[launched] = (self.restart_overhead + self._begin_there(launched))[launched]
+        for row in np.flatnonzero(launched).tolist():
+            begun = max(one.launched_at for one in inventory.live(self.names[row]))
+            self.late[row] = max(begun - self.at[row], 0.0)
+        self.pending[launched] = (self.restart_overhead + self._begin_there(launched) + self.late)[launched]
         quoted = np.array([price.get(name, pool.on_demand_price) for name, pool in self.pools.items()])
         spot = quoted[self.pool_index[np.arange(self.size), np.maximum(now - FIRST_SPOT, 0)]]
         rate = np.where(now == ON_DEMAND, self.on_demand_price * self.paid, spot * self.nodes)

@@ -168,6 +168,7 @@ class Resumed:
             if settings.checkpoint_hook
             else None,
             halted=standing.halted,
+            believed=self.watch.believed,
         )
         self.carrier = Carrier(
             self.actor,
