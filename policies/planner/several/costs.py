@@ -10,7 +10,7 @@ from simulator.deadline.observation import FloatArray, IntArray
 
 
 @njit(cache=True, nogil=True)
-def _joint(odds: FloatArray, joint: FloatArray) -> None:
+def write_joint(odds: FloatArray, joint: FloatArray) -> None:
     """Write the probability of each joint phase into `joint` (J,) from `odds` (P, M)."""
     pools, phases = odds.shape
     joint[0] = 1.0
@@ -116,7 +116,7 @@ def write_seen_costs(
         held = placement[i]
         for p in range(pools):
             each[p] = odds[i, p, 0] + odds[i, p, 1]
-        _joint(each, joint)
+        write_joint(each, joint)
         costs[i, 0] = _after(level, idle, 0, joint, value)
         costs[i, 1] = 1.0 + _after(level, stay if held == 1 else launch, 1, joint, value)
         kept = costs[i, min(held, 1)]  # of keeping the placement
@@ -128,11 +128,11 @@ def write_seen_costs(
                 costs[i, p + 2] = kept
                 continue
             each[p] = odds[i, p, 1]
-            _joint(each, asked)
+            write_joint(each, asked)
             costs[i, p + 2] = there * ratio[i, p] + _after(level, launch, p + 2, asked, value)
             each[p] = odds[i, p, 0]
             if there < 1.0 - 1e-9:  # the launch may fail
-                _joint(each, asked)
+                write_joint(each, asked)
                 price = 0.0 if held == 0 else 1.0 if held == 1 else ratio[i, held - 2]
                 rest = idle if held == 0 else stay
                 costs[i, p + 2] += (1.0 - there) * price + _after(level, rest, held, asked, value)

@@ -22,6 +22,7 @@ from policies.planner.several.belief import (
 from policies.planner.several.costs import write_seen_costs, write_unseen_costs
 from policies.planner.several.ground import Ground
 from policies.planner.several.phases import Phases
+from policies.planner.several.problem import Problem
 from policies.planner.several.tables import SeveralTables
 from policies.planner.several.unseen import solve_unseen, steadier
 from policies.planner.several.varied import (
@@ -255,8 +256,7 @@ class SeveralPools:
 
     def _tables(self, settings: Settings, phases: Phases, time_left: float, slack: float) -> SeveralTables:
         def solve(ticks: int, slack_minutes: float) -> SeveralTables:
-            return (solve_unseen if settings.unseen else SeveralTables.solve)(
-                phases,
+            problem = Problem(
                 tick_minutes=settings.tick_seconds / 60.0,
                 overhead_minutes=settings.overhead_seconds / 60.0,
                 ratios=settings.ratios,
@@ -266,6 +266,7 @@ class SeveralPools:
                 late_minutes=settings.late_minutes,
                 late_rate=settings.late_rate,
             )
+            return (solve_unseen if settings.unseen else SeveralTables.solve)(phases, problem)
 
         return self._cache.get(settings, time_left / settings.tick_seconds - 1.0, slack / 60.0, solve)
 

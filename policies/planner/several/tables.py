@@ -13,9 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from policies.planner.grid import slack_grid, time_levels, with_due_time
-from policies.planner.several.ground import Ground, Steps
 from policies.planner.several.phases import Phases
+from policies.planner.several.problem import Problem
 from simulator.deadline.observation import FloatArray, IntArray
 
 
@@ -43,64 +42,12 @@ class SeveralTables:
         return int(self.value.nbytes)
 
     @classmethod
-    def solve(
-        cls,
-        phases: Phases,
-        *,
-        tick_minutes: float,
-        overhead_minutes: float,
-        ratios: tuple[float, ...],
-        horizon_ticks: int,
-        most_slack_minutes: float,
-        ground: Ground | None = None,
-        late_minutes: float = 0.0,
-        late_rate: float = 0.0,
-    ) -> SeveralTables:
-        """Solve backwards from the deadline under the shield's rule; pools are taken to be independent.
-
-        Args:
-            phases: Phases of every pool.
-            tick_minutes: Length of a tick.
-            overhead_minutes: Restart overhead.
-            ratios: Spot price / on-demand price of each pool.
-            horizon_ticks: Most ticks left.
-            most_slack_minutes: Most slack.
-            ground: Throughputs and moves; pools that differ in price only by default.
-            late_minutes: From the due time to the deadline. A job that is done with less slack was late.
-            late_rate: Cost of a minute of lateness, on-demand ticks.
-        """
-        ground = ground or Ground.flat(len(ratios))
-        most = ground.most_slack(most_slack_minutes, horizon_ticks * tick_minutes)
-        grid = slack_grid(tick_minutes, overhead_minutes, most)
-        if late_rate > 0.0:
-            grid = with_due_time(grid, tick_minutes, overhead_minutes, most, late_minutes)
-        levels = time_levels(horizon_ticks)
-        slot = np.full(int(levels[-1]) + 1, -1, np.int64)
-        slot[levels] = np.arange(len(levels))
-        pools = len(ratios)
-        value = np.zeros((len(levels), len(grid), ground.places, phases.size**pools), np.float32)
-        steps = Steps.of(ground, grid, tick_minutes, overhead_minutes)
-        _solve(
-            phases.step,
-            phases.down,
-            tick_minutes,
-            np.array(ratios),
-            np.array(ground.on_demand),
-            np.array(ground.location),
-            ground.begins,
-            ground.moves()[1],
-            grid,
-            late_rate * np.maximum(late_minutes - grid, 0.0),
-            slot,
-            steps.idle,
-            steps.on_demand,
-            steps.hold,
-            steps.launch,
-            steps.may_hold,
-            steps.may_launch,
-            value,
-        )
-        return cls(grid, levels, value)
+    def solve(cls, phases: Phases, problem: Problem) -> SeveralTables:
+        """Solve backwards from the deadline under the shield's rule; pools are taken to be independent."""
+        layout = problem.layout()
+        value = layout.table(phases.size ** len(problem.ratios))
+        _solve(phases.step, phases.down, *layout.arrays, value)
+        return cls(layout.slack_minutes, layout.levels, value)
 
 
 @njit(cache=True, nogil=True)

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from policies.planner.several.costs import write_joint
 from policies.planner.several.ground import Ground
 from simulator.deadline.observation import DeadlineObservation, FloatArray, IntArray
 
@@ -90,19 +91,6 @@ class Surroundings:
             tuple(map(tuple, cost.reshape(shape).tolist())),
             tuple(on_demand.tolist()),
         )
-
-
-@njit(cache=True, nogil=True)
-def _joint(odds: FloatArray, joint: FloatArray) -> None:
-    """Write the probability of each joint phase into `joint` (J,) from `odds` (Q, M)."""
-    pools, phases = odds.shape
-    joint[0] = 1.0
-    filled = 1
-    for p in range(pools):
-        for m in range(phases - 1, -1, -1):
-            for j in range(filled):
-                joint[m * filled + j] = joint[j] * odds[p, m]
-        filled *= phases
 
 
 @njit(cache=True, nogil=True)
@@ -206,7 +194,7 @@ def write_varied_seen_costs(
         )  # fmt: skip
         for p in range(pools):
             each[p] = odds[i, p, 0] + odds[i, p, 1]
-        _joint(each, joint)
+        write_joint(each, joint)
         costs[i, 0] = _after(slack - tick, left, idle, joint, grid, levels, value)
         held = placement[i]
         costs[i, 1] = on_demand[i, at]
@@ -219,7 +207,7 @@ def write_varied_seen_costs(
                 if share <= 1e-9:
                     continue
                 each[p] = odds[i, p, state] / share
-                _joint(each, asked)
+                write_joint(each, asked)
                 if state == 1:
                     cost = ratio[i, p] + fee[p]
                     cost += _after(rest[p], left, first + p, asked, grid, levels, value)
@@ -277,7 +265,7 @@ def write_varied_unseen_costs(
         for p in range(pools):
             _on_grid(odds[i, p, 0, 1:].sum() + odds[i, p, 1, 1:].sum(), there_of, waited[p])
         each[:] = waited
-        _joint(each, joint)
+        write_joint(each, joint)
         costs[i, 0] = _after(slack - tick, left, idle, joint, grid, levels, value)
         held = placement[i]
         costs[i, 1] = on_demand[i, at]
@@ -293,7 +281,7 @@ def write_varied_unseen_costs(
                 _on_grid(odds[i, p, 0, 1:].sum() / none, there_of, each[p])
                 each[p] *= none
                 if held < 2:
-                    _joint(each, joint)
+                    write_joint(each, joint)
                     cost += none * held * on_demand[i, at]
                     cost += _after(
                         on_demand_rest if held == 1 else slack - tick,
@@ -333,11 +321,11 @@ def _held(
     """Cost-to-go of running in pool p, which a tick later is there or lost; changes its row of `each`."""
     each[p] = 0.0
     each[p, : odds.shape[0] - 1] = odds[1:]
-    _joint(each, joint)
+    write_joint(each, joint)
     cost = _after(rest, left, place, joint, grid, levels, value)
     each[p] = 0.0
     each[p, 0] = odds[0]
-    _joint(each, joint)
+    write_joint(each, joint)
     return cost + _after(rest, left, location, joint, grid, levels, value)
 
 

@@ -14,6 +14,7 @@ from policies.planner.cache import TableCache
 from policies.planner.several.costs import write_seen_costs
 from policies.planner.several.phases import Phases, chain_of
 from policies.planner.several.policy import MOST_POOLS
+from policies.planner.several.problem import Problem
 from policies.planner.several.tables import SeveralTables
 from policies.registry import load_policy
 from policies.shield import legal_actions
@@ -70,11 +71,9 @@ def test_tables_are_the_exact_programme(
     # All reachable slacks (multiples of 2 minutes below an hour) lie on the grid: no interpolation.
     tables = SeveralTables.solve(
         phases,
-        tick_minutes=10,
-        overhead_minutes=overhead,
-        ratios=ratios,
-        horizon_ticks=6,
-        most_slack_minutes=50,
+        Problem(
+            tick_minutes=10, overhead_minutes=overhead, ratios=ratios, horizon_ticks=6, most_slack_minutes=50
+        ),
     )
     exact = brute_force(phases.step, down, overhead, ratios)
     for left in (2, 4, 6):
@@ -103,7 +102,8 @@ def test_costs_are_expectations_over_the_joint_phases(pools: int, known: bool) -
     phases = Phases.of(TickModel.of(model(), TICK), TICK, 1, 1)
     ratio = tuple((0.3 + 0.1 * np.arange(pools)).tolist())
     tables = SeveralTables.solve(
-        phases, tick_minutes=10, overhead_minutes=2, ratios=ratio, horizon_ticks=12, most_slack_minutes=50
+        phases,
+        Problem(tick_minutes=10, overhead_minutes=2, ratios=ratio, horizon_ticks=12, most_slack_minutes=50),
     )
     drawn = rng.random((1, pools, 2, phases.size))
     if known:

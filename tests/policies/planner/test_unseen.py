@@ -9,6 +9,7 @@ import pytest
 
 from policies.planner import SemiMarkovPlanner, TickModel
 from policies.planner.several.phases import Phases
+from policies.planner.several.problem import Problem
 from policies.planner.several.unseen import BELIEFS, IDLE_PREMIUM, Beliefs, solve_unseen, steadier
 from policies.registry import load_policy
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineBatch, DeadlineJob, MarketStack
@@ -114,11 +115,9 @@ def test_tables_are_the_exact_programme(ratios: tuple[float, ...], up: int, over
     # All reachable slacks (multiples of 2 minutes below an hour) lie on the grid: no interpolation.
     tables = solve_unseen(
         phases,
-        tick_minutes=10,
-        overhead_minutes=overhead,
-        ratios=ratios,
-        horizon_ticks=5,
-        most_slack_minutes=50,
+        Problem(
+            tick_minutes=10, overhead_minutes=overhead, ratios=ratios, horizon_ticks=5, most_slack_minutes=50
+        ),
     )
     exact = brute_force(phases, overhead, ratios)
     rng = np.random.default_rng(0)

@@ -12,6 +12,7 @@ import pytest
 from policies.planner import SemiMarkovPlanner, TickModel
 from policies.planner.several.ground import Ground
 from policies.planner.several.phases import Phases
+from policies.planner.several.problem import Problem
 from policies.planner.several.tables import SeveralTables
 from policies.planner.several.unseen import BELIEFS, solve_unseen, steadier
 from policies.registry import load_policy
@@ -94,14 +95,16 @@ def test_tables_are_the_exact_programme(ground: Ground, late: tuple[float, float
     phases = Phases.of(TickModel.of(model(), TICK), TICK, 1, 1)
     tables = SeveralTables.solve(
         phases,
-        tick_minutes=10,
-        overhead_minutes=10,
-        ratios=ratios,
-        horizon_ticks=6,
-        most_slack_minutes=50,
-        ground=ground,
-        late_minutes=late[0],
-        late_rate=late[1],
+        Problem(
+            tick_minutes=10,
+            overhead_minutes=10,
+            ratios=ratios,
+            horizon_ticks=6,
+            most_slack_minutes=50,
+            ground=ground,
+            late_minutes=late[0],
+            late_rate=late[1],
+        ),
     )
     exact = brute_force(phases.step, 1, 10.0, ratios, late, ground)
     homes: list[Home] = list(range(ground.locations))
@@ -123,12 +126,14 @@ def test_unseen_programme_costs_more_where_moves_do_and_less_where_pools_are_fas
     def least(ground: Ground, place: int) -> float:
         tables = solve_unseen(
             phases,
-            tick_minutes=10,
-            overhead_minutes=10,
-            ratios=(0.4, 0.45),
-            horizon_ticks=40,
-            most_slack_minutes=200,
-            ground=ground,
+            Problem(
+                tick_minutes=10,
+                overhead_minutes=10,
+                ratios=(0.4, 0.45),
+                horizon_ticks=40,
+                most_slack_minutes=200,
+                ground=ground,
+            ),
         )
         level = int(np.searchsorted(tables.levels, 40))
         slack = int(np.searchsorted(tables.slack_minutes, 150.0))
