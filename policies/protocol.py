@@ -41,3 +41,26 @@ class DeadlinePolicy(Protocol):
             (N,) actions (`IDLE`, `ON_DEMAND` or `FIRST_SPOT + p`) and the new memory.
         """
         ...
+
+
+@runtime_checkable
+class BeginsVaried(Protocol):
+    """A policy whose memory has another form where pools differ in throughput or in moves of data."""
+
+    def reset_varied(self, jobs: int, pools: int) -> Memory:
+        """As `reset`, for jobs whose observations are `varied`."""
+        ...
+
+
+def fresh_memory(policy: DeadlinePolicy, jobs: int, pools: int, *, varied: bool) -> Memory:
+    """Memory of jobs about to begin, in the form that `act` returns it in.
+
+    Args:
+        policy: Which.
+        jobs: N.
+        pools: P of each.
+        varied: Whether their observations are `varied`.
+    """
+    if varied and isinstance(policy, BeginsVaried):
+        return policy.reset_varied(jobs, pools)
+    return policy.reset(jobs, pools)

@@ -132,7 +132,7 @@ def decide_jobs(
         The decision, and the policy's new memory.
     """
     decision = Decision(fleet.placement.copy(), np.zeros(fleet.size, np.bool_), interrupted.copy())
-    memory = fleet.memory or policy.reset(fleet.size, fleet.pools_each)
+    memory = fleet.memory or fleet.fresh_memory(policy)
     stale, reasons = _baselines(stale, baseline)
     leave = np.zeros(fleet.size, np.bool_) if leave is None else leave & fleet.active & ~stale
     due = fleet.active & (interrupted | leave) if between else fleet.active
@@ -228,7 +228,7 @@ def decide_again(
         offers: Instances that each pool is believed to have, the failures taken into account.
     """
     seen = fleet.observe(rows, now, tick_seconds, price, offers)
-    memory = fleet.memory or policy.reset(fleet.size, fleet.pools_each)
+    memory = fleet.memory or fleet.fresh_memory(policy)
     shown = shown_to(policy, seen)
     try:
         asked, _ = timed.run(

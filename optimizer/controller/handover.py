@@ -68,11 +68,11 @@ def take_over(journal: Journal, jobs: Jobs, services: Services, scope: str, tell
     for fleet, policy in jobs:
         found = _rows(fleet, _latest(saved, f"{scope}deadline:"))
         same = {row: one for row, one in found.items() if _job(fleet, row, one)}
-        _remember(fleet, same, policy.reset, tell)
+        _remember(fleet, same, fleet.fresh_memory(policy), tell)
     for service, service_policy in services:
         found = _rows(service, _latest(saved, f"{scope}service:"))
         same = {row: one for row, one in found.items() if _service(service, row, one)}
-        _remember(service, same, service_policy.reset, tell)
+        _remember(service, same, service_policy.reset(service.size, service.pools_each), tell)
 
 
 def _rows(fleet: JobFleet | ServiceFleet, latest: Mapping[str, Saved]) -> dict[int, Saved]:
@@ -178,12 +178,12 @@ def _service(fleet: ServiceFleet, row: int, saved: Saved) -> bool:
     return same_layout
 
 
-def _remember(fleet: JobFleet | ServiceFleet, same: Mapping[int, Saved], reset: Any, tell: Tell) -> None:
+def _remember(fleet: JobFleet | ServiceFleet, same: Mapping[int, Saved], fresh: Memory, tell: Tell) -> None:
     """Put the saved memories of some rows into a fresh memory, where they fit."""
     kept = {row: saved for row, saved in same.items() if any(name.startswith("memory.") for name in saved[0])}
     if not kept:
         return
-    memory: Memory = {name: np.array(array) for name, array in reset(fleet.size, fleet.pools_each).items()}
+    memory: Memory = {name: np.array(array) for name, array in fresh.items()}
     forgotten = 0
     for row, (arrays, k) in kept.items():
         if all(_fits(arrays.get(f"memory.{name}"), array) for name, array in memory.items()):

@@ -17,7 +17,7 @@ from optimizer.controller.ground import Ground
 from optimizer.controller.inventory import Inventory
 from optimizer.controller.journal import InstanceRow
 from optimizer.plan import DeadlineWorkload
-from policies.protocol import Memory
+from policies.protocol import DeadlinePolicy, Memory, fresh_memory
 from simulator.deadline import FIRST_SPOT, IDLE, ON_DEMAND, DeadlineObservation
 from simulator.deadline.kernel import EPSILON_SECONDS
 from simulator.deadline.observation import BoolArray, FloatArray, IntArray
@@ -291,6 +291,10 @@ class JobFleet:
             takes = self.restart_overhead[row] + self._begin_there(np.arange(self.size) == row)[row]
             self.late[row] = max(begun - now, 0.0)
             self.pending[row] = max(takes - (now - begun), 0.0)
+
+    def fresh_memory(self, policy: DeadlinePolicy) -> Memory:
+        """What a policy remembers of the jobs before they begin."""
+        return fresh_memory(policy, self.size, self.pools_each, varied=self.ground is not None)
 
     def observe(
         self,

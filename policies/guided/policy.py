@@ -205,6 +205,10 @@ class GuidedPolicy:
         )
         return Advised(inputs, legal, pool)
 
+    def reset_varied(self, jobs: int, pools: int) -> Memory:
+        """As the planner, which decides alone over pools that differ in more than price."""
+        return self.planner.reset_varied(jobs, pools)
+
     def weighs_lateness(self, pools: int) -> bool:
         """As the planner, which decides alone over a job that may be late."""
         return self.planner.weighs_lateness(pools)

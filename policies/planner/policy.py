@@ -78,8 +78,8 @@ class SemiMarkovPlanner:
         """
         if pools > 1:
             return self.several.reset(jobs, pools)
-        # A single pool that is not seen, or has a throughput, turns this into the memory of `several` at its
-        # first look.
+        # A single pool that is not seen turns this into the memory of `several` at its first look; one that
+        # has a throughput too, unless it began with `reset_varied`.
         types, _, buckets = self.believed.hazard.shape
         return {
             "belief": np.zeros((jobs, types, buckets), np.float32),
@@ -87,6 +87,10 @@ class SemiMarkovPlanner:
             "age": np.zeros(jobs, np.int64),
             "known": np.zeros(jobs, np.bool_),
         }
+
+    def reset_varied(self, jobs: int, pools: int) -> Memory:
+        """Memory of jobs about to begin over pools that differ in more than price: that of `several`."""
+        return self.several.reset(jobs, pools)
 
     def weighs_lateness(self, pools: int) -> bool:
         """The cost of lateness is part of what is minimised, over any number of pools."""

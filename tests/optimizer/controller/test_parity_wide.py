@@ -140,6 +140,40 @@ def test_decisions_work_and_cost_are_the_replays(
     assert moves, "no job was in two pools: it proves nothing"
 
 
+@pytest.mark.parametrize("policy", ["planner", "deadline-champion"])
+def test_jobs_over_one_pool_with_a_throughput_are_remembered_through_restarts(
+    begin: Begin, policy: str
+) -> None:
+    """Over one pool a throughput gives the planner's memory another form, from the first tick on."""
+    of = wide_market().select([0])
+    begins = [0, 7, 30]
+    fields: dict[str, Any] = {"policy": policy, "work_hours": 6.0, "deadline_hours": 10.0}
+    jobs = [job(of, f"job-{start}", begins=start, **fields) for start in begins]
+    for one in jobs:
+        one["pools"][0]["throughput"] = 1.5
+    digest = bundle_sha256(policy)
+    the_plan = plan(of, *jobs, policies=[{"name": policy, "kind": "deadline", "bundle_sha256": digest}])
+    cloud = SimulatedCloud(of, the_plan)
+    run = begin(the_plan, cloud)
+    decided: dict[int, list[int]] = {start: [] for start in begins}
+    while not run.controller.finished:
+        report = run.controller.run_tick()
+        fleet, _ = run.controller.jobs[0]
+        for row, start in enumerate(begins):
+            if fleet.active[row] and f"job-{start}" in cloud.jobs:
+                decided[start].append(int(report.wanted[fleet.key][row]))
+        cloud.advance()
+        if cloud.tick % 4 == 0:
+            run.journal.close()
+            run = begin(the_plan, cloud)
+    fleet, _ = run.controller.jobs[0]
+    for row, start in enumerate(begins):
+        placements, batch = replayed(of, the_plan, f"job-{start}", start)
+        assert decided[start] == placements
+        assert fleet.cost[row] == batch.cost[0]
+        assert len(set(placements)) > 1, "it was in one place only: it proves nothing"
+
+
 @pytest.mark.parametrize(("size", "goes_to"), [(6.0, FIRST_SPOT + 2), (600.0, ON_DEMAND)])
 def test_the_shield_knows_how_long_a_copy_takes(begin: Begin, size: float, goes_to: int) -> None:
     """Spot is in the other region only; there is an hour of slack, and a copy takes one minute, or 100."""

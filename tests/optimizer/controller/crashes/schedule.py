@@ -15,14 +15,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from optimizer.controller.lease.protocol import SAFE_SHARE
 from optimizer.controller.providers import CloudError, Instance, Launch, Unavailable
 from optimizer.controller.providers.simulated import SimulatedCloud
 from optimizer.plan import DeadlineWorkload, Plan
 from simulator.market import Market
 from tests.optimizer.controller.crashes.leader import (
     KINDS,
-    LEASE_SECONDS,
     WITHOUT_JOURNAL,
     Kind,
     Place,
@@ -84,7 +82,6 @@ class Seat:
     connection: Connection | None = None
     state: Literal["waiting", "paused", "dead", "over"] = "dead"
     back_at: int = 0
-    stopped_at: int = 0
     answer: Any = None
     cut: bool = False
     heal_at: int = 0
@@ -105,9 +102,6 @@ class Verdict:
     calls: int = 0
     missed: list[str] = field(default_factory=list)
     leaderless_seconds: float = 0.0
-    stopped_seconds: float = 0.0
-    """Of leaders that were stopped inside a tick and still led when they went on: a tick counts time from
-    when it looked, so that what it launched later seems to have begun then."""
 
 
 class ScheduleError(Exception):
@@ -235,9 +229,6 @@ class Schedule:
             self._start(seat)
             self._serve(seat)
         elif seat.state == "paused" and self._step >= seat.back_at:
-            stopped = (self._step - seat.stopped_at) * self._market.tick_seconds / STEPS
-            if stopped < LEASE_SECONDS * SAFE_SHARE:
-                self.verdict.stopped_seconds += stopped
             os.kill(seat.pid, signal.SIGCONT)
             seat.state = "waiting"
             self._reply(seat, seat.answer)
@@ -380,7 +371,7 @@ class Schedule:
             seat.back_at = self._step + self._random.choice([0, 1, 3, 6])
         elif kind == "pause":
             os.kill(seat.pid, signal.SIGSTOP)
-            seat.state, seat.answer, seat.stopped_at = "paused", answer, self._step
+            seat.state, seat.answer = "paused", answer
             seat.back_at = self._step + self._random.choice([1, 3, 4, 8, 12])
         elif kind == "cut":
             seat.cut = True
@@ -455,7 +446,7 @@ class Schedule:
         if not self._all_done():
             raise ScheduleError(f"only {self._facts['done']} are done")
         for name, meter in self._meters.items():
-            if meter.short > self.verdict.stopped_seconds:
+            if meter.short:
                 raise ScheduleError(f"{name} was given up after {meter.worked:.0f} s of work")
             late = meter.last - meter.deadline
             if late > 0 and name not in self.verdict.missed:
