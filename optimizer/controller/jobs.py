@@ -365,10 +365,14 @@ class JobFleet:
         self.pending[idle] = 0.0
         self.unsaved[idle | launched] = 0.0
         self.placement = now
+        started = np.zeros(self.size)
         for row in np.flatnonzero(launched).tolist():
             begun = max(one.launched_at for one in inventory.live(self.names[row]))
             self.late[row] = max(begun - self.at[row], 0.0)
-        self.pending[launched] = (self.restart_overhead + self._begin_there(launched) + self.late)[launched]
+            # launched by a tick that a crash left unfinished: the restart has gone on since, as in `adopt`
+            started[row] = max(self.at[row] - begun, 0.0) if self._waits[row] else 0.0
+        takes = self.restart_overhead + self._begin_there(launched)
+        self.pending[launched] = (np.maximum(takes - started, 0.0) + self.late)[launched]
         quoted = np.array([price.get(name, pool.on_demand_price) for name, pool in self.pools.items()])
         spot = quoted[self.pool_index[np.arange(self.size), np.maximum(now - FIRST_SPOT, 0)]]
         rate = np.where(now == ON_DEMAND, self.on_demand_price * self.paid, spot * self.nodes)

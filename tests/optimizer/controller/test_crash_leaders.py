@@ -56,6 +56,12 @@ def test_the_end_of_what_an_unfinished_tick_launched_is_not_the_end_of_the_run_b
     run(628, 629, timeout=140)
 
 
+def test_a_restart_that_went_on_while_nobody_knew_counts() -> None:
+    """A gang that a crashed tick launched was given a second restart, and its deadline up."""
+    [verdict] = run(1632, 1633, timeout=140)
+    assert not verdict["missed"]
+
+
 def test_a_job_that_nobody_led_for_long_is_done_all_the_same() -> None:
     """Forty minutes without a leader make a gang late by twenty: it ends after the usual ticks."""
     [verdict] = run(561, 562, timeout=140)
