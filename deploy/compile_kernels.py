@@ -9,6 +9,7 @@ another way. That a controller then compiles nothing is checked by `make image-t
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from optimizer.controller.journal import Journal
 from optimizer.controller.loop import Controller
 from optimizer.controller.policies import bundle_file
 from optimizer.controller.providers.simulated import SimulatedCloud
+from optimizer.controller.warm_up import warm_up
 from optimizer.plan import Plan, PolicyReference, file_sha256
 from policies.bundle import Kind
 from policies.registry import policy_names
@@ -47,6 +49,7 @@ def jobs(market: Market) -> list[dict[str, Any]]:
     fast, *others = _pools(market)
     return [
         job | {"name": "plain"},
+        job | {"name": "committed", "nodes": 2, "committed": 1},
         job | {"name": "late"} | late,
         job | {"name": "gang", "nodes": 2, "committed": 1} | late | checkpoints,
         job | {"name": "data", "pools": [fast | {"throughput": 1.5}, *others], "checkpoint_size_gb": 50.0},
@@ -120,6 +123,7 @@ def carry_out(market: Market, plan: Plan, ticks: int = TICKS) -> None:
         )
         with Journal(Path(folder) / "journal.sqlite") as journal:
             controller = Controller(plan, settings, cloud.provider(), journal, tell)
+            warm_up(controller.jobs, controller.services, plan.tick_seconds, tell, threading.Event())
             for _ in range(ticks):
                 controller.run_tick()
                 cloud.advance()

@@ -185,7 +185,8 @@ class JournalSettings(_Settings):
         url: `postgresql://USER@HOST:PORT/DATABASE`; None = libpq's environment (PGHOST, PGSERVICE, ...). The
             password comes from PGPASSWORD, PGPASSFILE or ~/.pgpass and never from here.
         answer_seconds: PostgreSQL: a statement that takes longer has lost the connection.
-        retention_days: Ticks, events and settled intents older than this go.
+        retention_days: Ticks, events and settled intents older than this go, and state of fleets that no plan
+            has any more.
         backup_hours: SQLite: a copy is kept beside it, not older than this.
     """
 

@@ -25,6 +25,7 @@ from optimizer.controller.providers import Provider
 from optimizer.controller.report import Report
 from optimizer.controller.resume import refuse_expired
 from optimizer.controller.status import Counts, prometheus, snapshot
+from optimizer.controller.warm_up import warm_up
 from optimizer.plan import Plan
 
 HANGS_SECONDS = 900.0
@@ -188,6 +189,14 @@ class Daemon:
         if self.endpoint is not None:
             self.endpoint.start()
         try:
+            # before the lease is taken: nobody waits for a leader that compiles
+            warm_up(
+                self.controller.jobs,
+                self.controller.services,
+                self.controller.plan.tick_seconds,
+                self._told,
+                self._stop,
+            )
             while not self._stop.is_set() and (most_ticks is None or ticks < most_ticks):
                 self._alive = time.monotonic()
                 report = self.controller.run_tick()
@@ -271,7 +280,8 @@ class Daemon:
                 present_cost=repr(self.controller.present_cost),
             )
             if report.now - self._backed_up >= 3600.0 * self.settings.journal.backup_hours:
-                self.journal.prune(report.now - 86_400.0 * self.settings.journal.retention_days)
+                oldest = report.now - 86_400.0 * self.settings.journal.retention_days
+                self.journal.prune(oldest, self.controller.saved_keys)
                 self.journal.back_up()
                 self._backed_up = report.now
         except JournalFull as error:

@@ -180,6 +180,11 @@ class Controller:
         return self._state.fleets
 
     @property
+    def saved_keys(self) -> frozenset[str]:
+        """Keys under which the journal has the state of the fleets."""
+        return self._state.keys
+
+    @property
     def pools(self) -> dict[str, PlanPool]:
         """Of the plan, by name."""
         return self._state.pools

@@ -190,6 +190,11 @@ class Resumed:
         return [fleet for fleet, _ in self.jobs] + [fleet for fleet, _ in self.services]
 
     @property
+    def keys(self) -> frozenset[str]:
+        """Keys under which the state of the fleets is saved."""
+        return frozenset(self.scope + fleet.key for fleet in self.fleets)
+
+    @property
     def cost(self) -> float:
         """USD so far of everything that the plan places, as the cloud bills it."""
         return float(sum(fleet.cost.sum() for fleet in self.fleets))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -341,10 +341,19 @@ class Journal:
             return float(json.loads(summary)[figure])
         return 0.0
 
-    def prune(self, before: float) -> int:
-        """Delete ticks, trips, events, settled intents and gone instances older than a time; returns rows."""
+    def prune(self, before: float, keep: Collection[str] = ()) -> int:
+        """Delete what is older than a time; returns rows.
+
+        Ticks, trips, events, settled intents, gone instances, and state of fleets not looked at since.
+
+        Args:
+            before: Seconds since 1970.
+            keep: Keys of state that stays whatever its age: that of the present plan.
+        """
+        old = [key for key in self.state_keys("") if key not in keep and self._looked_at(key) < before]
         with self.store.writing() as cursor:
-            rows = 0
+            cursor.executemany("DELETE FROM state WHERE key = ?", [(key,) for key in old])
+            rows = len(old)
             for statement in (
                 "DELETE FROM ticks WHERE at < ?",
                 "DELETE FROM trips WHERE at < ?",
@@ -355,6 +364,11 @@ class Journal:
             ):
                 rows += cursor.execute(statement, (before,))
             return rows
+
+    def _looked_at(self, key: str) -> float:
+        """When workloads of saved state were looked at last, seconds since 1970; 0 = none has begun."""
+        at = (self.load_state(key) or {}).get("at", np.zeros(0))
+        return float(np.nan_to_num(at, nan=0.0).max(initial=0.0))
 
     def back_up(self) -> None:
         """Copy the journal beside itself; a database server's copies are its own business.

@@ -18,6 +18,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -318,7 +319,10 @@ def test_the_journal_is_pruned_and_copied_in_time(tmp_path: Path) -> None:
         }
     )
     with Journal(tmp_path / "journal.sqlite") as journal:
+        journal.save_tick(0, 1.0, "apply", {}, {"deadline:of-last-year": {"at": np.array([1.0])}})
         Daemon(the_plan, settings, cloud.provider(), journal, lambda *_: None).run(290)
+        (kept,) = journal.state_keys("")
+        assert kept.startswith("service:"), "the plan's own stays, what no plan has goes"
         assert (tmp_path / "journal.backup.sqlite").exists()
         ticks = sqlite_of(journal).execute("SELECT COUNT(*) FROM ticks").fetchone()[0]
         assert 144 <= ticks <= 144 + 14

@@ -157,6 +157,24 @@ def test_retention_keeps_open_intents_and_live_instances(tmp_path: Path) -> None
         assert journal.live_instances() == [live]
 
 
+def test_retention_deletes_the_state_of_fleets_that_nobody_looks_at_any_more(tmp_path: Path) -> None:
+    def looked(*at: float) -> dict[str, np.ndarray]:
+        return {"at": np.array(at), "cost": np.ones(len(at))}
+
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        state = {
+            "deadline:old": looked(10.0, np.nan),
+            "shadow:service:old": looked(20.0),
+            "deadline:never": looked(np.nan),
+            "deadline:young": looked(10.0, 60.0),
+            "deadline:planned": looked(10.0),
+            "deadline:planned-later": looked(np.nan),
+        }
+        journal.save_tick(1, 60.0, "apply", {}, state)
+        assert journal.prune(50.0, {"deadline:planned", "deadline:planned-later"}) == 3
+        assert journal.state_keys("") == ["deadline:planned", "deadline:planned-later", "deadline:young"]
+
+
 def test_the_audit_says_who_what_why_and_at_what_cost(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
         journal.begin(5.0, "apply", [intent()])
